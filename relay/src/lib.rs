@@ -1,1 +1,24 @@
-//! outbox-relay
+//! A transactional outbox relay: PostgreSQL to RabbitMQ and Kafka.
+//!
+//! ```text
+//!  application tx ── INSERT ──► outbox.message ── commit ──┐ doorbell (only when the relay is idle)
+//!                                                          ▼
+//!   ┌───────────────────────── one pipeline per target ─────────────────────────────┐
+//!   │  source  ── batch ──►  flow (pure: order, window, retry)  ──►  target          │
+//!   │                          ▲                                    kafka │ amqp     │
+//!   │                          └────────── outcomes ◄──── confirms ─┘                │
+//!   │                          │ settled ids, set-aside rows                         │
+//!   │                          ▼                                                     │
+//!   │          lease session: holds the lock, and marks ── ledger + retry + dead ──► │ PG
+//!   └────────────────────────────────────────────────────────────────────────────────┘
+//!        keeper, one a database, elected: retention, and the sweep (which must find nothing)
+//! ```
+//!
+//! `main → command → app → pipeline → {source, flow, target, ledger, lease} → {message, range}`.
+//! `source` and `target` never import each other; only `pipeline` joins them.
+
+pub mod config;
+pub mod message;
+pub mod range;
+pub mod route;
+pub mod target;

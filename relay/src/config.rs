@@ -1,0 +1,242 @@
+//! What the daemon needs to know, every field already checked: the parsed form of the TOML file.
+//!
+//! What the file says and what the program needs are different types: `raw` mirrors the file,
+//! `Config` is built from it and cannot hold a wrong value.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use secrecy::SecretString;
+
+use crate::route::RouteConfig;
+
+/// The whole configuration.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// The file it came from, for messages.
+    pub path: PathBuf,
+    /// `[database]`
+    pub database: DatabaseConfig,
+    /// `[source]`
+    pub source: SourceConfig,
+    /// `[retention]`
+    pub retention: RetentionConfig,
+    /// `[lease]`
+    pub lease: LeaseConfig,
+    /// `[log]`
+    pub log: LogConfig,
+    /// `[shutdown]`
+    pub shutdown: ShutdownConfig,
+    /// `[target.NAME]`, in the order of their names; at least one.
+    pub targets: Vec<TargetConfig>,
+}
+
+/// Where the outbox lives.
+#[derive(Debug, Clone)]
+pub struct DatabaseConfig {
+    /// `postgres://user@host:port/database`; the password stands in `password` after loading.
+    pub url: String,
+    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
+    pub password: Option<SecretString>,
+    /// The PostgreSQL schema that holds the outbox.
+    pub schema: String,
+    /// How the connection is protected.
+    pub tls: TlsConfig,
+    /// A connection that is not there by then counts as an outage.
+    pub connect_timeout: Duration,
+    /// `lock_timeout` of every session.
+    pub lock_timeout: Duration,
+    /// `statement_timeout` of every session.
+    pub statement_timeout: Duration,
+}
+
+/// TLS to a server. With a verifying mode, chain and name are always verified.
+#[derive(Debug, Clone, Default)]
+pub struct TlsConfig {
+    /// Off only for a server on the same host or a private network.
+    pub mode: TlsMode,
+    /// PEM file with the CA; the system's roots without it.
+    pub ca_file: Option<PathBuf>,
+    /// PEM files of the client's identity.
+    pub cert_file: Option<PathBuf>,
+    /// PEM file of the client's key.
+    pub key_file: Option<PathBuf>,
+}
+
+/// Whether a connection uses TLS. There is no mode that encrypts without verifying.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum TlsMode {
+    /// Plain text.
+    #[default]
+    Disable,
+    /// TLS, with the server's chain and name verified.
+    VerifyFull,
+}
+
+/// How rows are read.
+#[derive(Debug, Clone)]
+pub struct SourceConfig {
+    /// Rows in one read.
+    pub batch_rows_max: usize,
+    /// Rows in memory, read and not yet settled, per target.
+    pub prefetch_rows_max: usize,
+    /// Bytes of rows in memory, read and not yet settled, per target.
+    pub prefetch_bytes_max: usize,
+    /// A longer payload is buried without being read.
+    pub row_bytes_max: usize,
+    /// Open holes (ranges) from which on the reader stops advancing.
+    pub holes_max: usize,
+    /// Dead ranges from which on retention stops advancing.
+    pub dead_ranges_max: usize,
+    /// The shortest pause of adaptive polling.
+    pub poll_interval_min: Duration,
+    /// The longest pause of adaptive polling.
+    pub poll_interval_max: Duration,
+    /// While the doorbell is armed, a read is made anyway after this long.
+    pub idle_read_interval: Duration,
+}
+
+/// How long settled rows are kept.
+#[derive(Debug, Clone)]
+pub struct RetentionConfig {
+    /// Age, counted from settling by all targets; zero deletes at once.
+    pub keep: Duration,
+    /// Settled rows kept at most, whatever their age.
+    pub keep_rows_max: u64,
+    /// Pause between two rounds of the keeper.
+    pub interval: Duration,
+    /// Rows deleted in one transaction.
+    pub delete_rows_max: u64,
+}
+
+/// The lease of a pipeline, on the database's clock.
+#[derive(Debug, Clone)]
+pub struct LeaseConfig {
+    /// `idle_session_timeout` of the session that holds the lock; publishing stops at half of it.
+    pub ttl: Duration,
+    /// How often it is pinged when there is nothing to mark.
+    pub ping_interval: Duration,
+    /// How often a standby tries for the lock.
+    pub standby_interval: Duration,
+}
+
+/// Logs.
+#[derive(Debug, Clone)]
+pub struct LogConfig {
+    /// Text for people, JSON for programs.
+    pub format: LogFormat,
+    /// A `tracing` filter: `info`, `outbox_relay=debug,lapin=warn`.
+    pub level: String,
+}
+
+/// The form of a log line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LogFormat {
+    /// One line a record, readable.
+    Text,
+    /// One JSON object a record.
+    Json,
+}
+
+/// How the daemon ends.
+#[derive(Debug, Clone)]
+pub struct ShutdownConfig {
+    /// What is in hand has this long to be confirmed; then it is given up (and sent again later).
+    pub grace: Duration,
+}
+
+/// One target: a broker and the rules for what goes there.
+#[derive(Debug, Clone)]
+pub struct TargetConfig {
+    /// `[a-z][a-z0-9_]*`, at most 63 bytes; the ledger's key.
+    pub name: String,
+    /// The broker.
+    pub broker: BrokerConfig,
+    /// Routes in order; the first that matches takes the row.
+    pub routes: Vec<RouteConfig>,
+    /// What happens to a row that no route takes.
+    pub unrouted: Unrouted,
+    /// Where a new target begins.
+    pub start: Start,
+    /// Messages in flight.
+    pub window_messages_max: usize,
+    /// Bytes in flight.
+    pub window_bytes_max: usize,
+    /// Refusals of one message before it is `dead`.
+    pub attempts_max: u32,
+    /// First pause before a refused message is sent again.
+    pub retry_backoff_min: Duration,
+    /// Longest pause before a refused message is sent again.
+    pub retry_backoff_max: Duration,
+    /// First pause before a lost broker is tried again.
+    pub outage_backoff_min: Duration,
+    /// Longest pause before a lost broker is tried again.
+    pub outage_backoff_max: Duration,
+    /// An unconfirmed message older than this, while the connection stands, counts as an outage.
+    pub confirm_timeout: Duration,
+    /// In flight and without an outcome this long while later ones were confirmed: a straggler.
+    pub straggler_after: Duration,
+    /// Stragglers set aside at a time, from which on the target pauses.
+    pub stragglers_max: usize,
+    /// Rows in `retry` from which on the target reads no more.
+    pub retry_rows_max: u64,
+}
+
+/// What happens to a row that no route of the target takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrouted {
+    /// Settled as filtered, and it stays so when routes change later.
+    Settle,
+    /// The target stops and names the row's topic.
+    Stop,
+}
+
+/// Where a target that has no ledger yet begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// With every row that is still there.
+    Earliest,
+    /// After every row that is visible now.
+    Now,
+}
+
+/// The broker of a target.
+#[derive(Debug, Clone)]
+pub enum BrokerConfig {
+    /// RabbitMQ (AMQP 0-9-1).
+    Amqp(AmqpConfig),
+    /// Apache Kafka.
+    Kafka(KafkaConfig),
+}
+
+/// RabbitMQ.
+#[derive(Debug, Clone)]
+pub struct AmqpConfig {
+    /// `amqp://user@host:port/vhost` or `amqps://…`, without a password.
+    pub url: String,
+    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
+    pub password: Option<SecretString>,
+    /// For `amqps`.
+    pub tls: TlsConfig,
+    /// The connection's heartbeat.
+    pub heartbeat: Duration,
+    /// A connection that is not there by then counts as an outage.
+    pub connect_timeout: Duration,
+}
+
+/// Apache Kafka.
+#[derive(Debug, Clone)]
+pub struct KafkaConfig {
+    /// `bootstrap.servers`.
+    pub brokers: String,
+    /// `linger.ms`.
+    pub linger: Duration,
+    /// `compression.type`.
+    pub compression: String,
+    /// Further librdkafka properties, without those that the relay's promises rest on.
+    pub properties: Vec<(String, String)>,
+    /// `sasl.*` and `ssl.key.password`: properties whose values are secrets; never printed.
+    pub secret_properties: Vec<(String, SecretString)>,
+    /// A connection that is not there by then counts as an outage.
+    pub connect_timeout: Duration,
+}

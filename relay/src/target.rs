@@ -1,0 +1,114 @@
+//! Where messages go: the contract between the flow and a broker.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use crate::message::{Message, Resent};
+
+/// The flow's own number for one submission: strictly increasing within a connection.
+/// A message that is sent again has a new ticket.
+pub type Ticket = u64;
+
+/// One message handed over for publishing.
+#[derive(Debug, Clone)]
+pub struct Submission {
+    /// Comes back in the outcome.
+    pub ticket: Ticket,
+    /// What to publish.
+    pub message: Arc<Message>,
+    /// The route that takes it: an index into the target's routes.
+    pub route: usize,
+    /// Why it is sent again, if it is.
+    pub resent: Option<Resent>,
+    /// The replay it belongs to: the header `x-outbox-replay`.
+    pub replay: Option<Uuid>,
+}
+
+/// What became of the messages that were submitted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The broker has the message as durably as it was asked to.
+    Confirmed(Ticket),
+    /// The broker (or the client library, for something no broker would take) refused this message.
+    Refused(Ticket, Refusal),
+    /// Everything submitted and not yet answered is *unknown*: it may or may not have been published.
+    /// The target is disconnected; no further event of it comes before the next `connect`.
+    Broken(Broken),
+}
+
+/// A refusal that is about one message.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// What it calls for.
+    pub reaction: Reaction,
+    /// For people: what the broker said, with the noun (exchange, topic, limit). Never a payload.
+    pub reason: String,
+}
+
+/// The reaction a refusal calls for; decided by one `classify` next to each client library.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reaction {
+    /// This destination is missing or forbidden: later, no blame on the message.
+    Park,
+    /// This message, later. Anything unknown.
+    Retry,
+    /// This message, never: too large, illegal.
+    Bury,
+    /// Refused together with others (a Kafka batch): to be sent again alone before it is blamed.
+    Suspect,
+}
+
+/// A loss of the connection (or channel) with everything in flight on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Broken {
+    /// For people.
+    pub reason: String,
+    /// True if one of the messages in flight may have caused it (a channel closed by 404, 403, 406):
+    /// then they are sent again one by one until the culprit shows itself. False for an outage.
+    pub suspect: Option<Reaction>,
+}
+
+/// Why a connection could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The broker cannot be used now: try again later, for ever. No attempt is charged to any message.
+    #[error("{0}")]
+    Outage(String),
+    /// It will never work as configured (credentials refused, TLS refused): exit 78.
+    #[error("{reason}\nhint: {hint}")]
+    Configuration {
+        /// What the broker said.
+        reason: String,
+        /// What the operator can do.
+        hint: String,
+    },
+}
+
+/// A broker. One value a pipeline, driven by one task.
+///
+/// Order: messages are published in the order of `submit`, and the broker keeps that order for one
+/// ordering key as far as the protocol allows (same exchange and queue, same partition).
+pub trait Target: Send {
+    /// Connects and makes ready to publish. After `Ok` nothing that was submitted to an earlier
+    /// connection can be published any more by this process.
+    ///
+    /// Cancel safety: dropping the future leaves the target disconnected.
+    fn connect(&mut self) -> impl Future<Output = Result<(), ConnectError>> + Send;
+
+    /// Takes one message; returns at once and never waits for the network. The outcome, even of a
+    /// message that cannot be encoded, comes from `events`. The caller bounds how many are
+    /// outstanding (`window_messages_max`, `window_bytes_max`); a target is built with room for that.
+    fn submit(&mut self, submission: Submission);
+
+    /// Waits for at least one event and appends all that are there. Each submission is answered at
+    /// most once. After `Broken` the caller calls `disconnect`, then `connect`.
+    ///
+    /// Cancel safety: an event is either still to come or already in `events`; none is lost.
+    fn events(&mut self, events: &mut Vec<Event>) -> impl Future<Output = ()> + Send;
+
+    /// Drops the connection at once. When it returns, nothing that is unconfirmed can still be
+    /// published by this process, and no event of it will come.
+    fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
+}
