@@ -18,6 +18,8 @@
 //! `source` and `target` never import each other; only `pipeline` joins them.
 
 pub mod config;
+pub mod flow;
+pub mod ledger;
 pub mod message;
 pub mod range;
 pub mod route;
