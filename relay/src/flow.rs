@@ -70,6 +70,29 @@ impl Default for Policy {
     }
 }
 
+/// A read of the outbox, in one snapshot.
+#[derive(Debug)]
+pub struct FreshRead {
+    /// The number of the last mark that was committed before the read began.
+    pub as_of: u64,
+    /// Ascending ids.
+    pub rows: Vec<FreshRow>,
+    /// Ids that were read past and not seen.
+    pub opened: Vec<IdRange>,
+    /// Unseen ids that are proved dead.
+    pub dead: Vec<IdRange>,
+    /// Whether nothing visible was left out.
+    pub caught_up: bool,
+}
+
+/// The gaps of the ledger at the start. Their rows may be earlier ones of keys that have later rows
+/// in `retry` (both were in hand when the process ended), so `retry` is served after them.
+#[derive(Debug, Clone, Copy)]
+struct StartGaps {
+    end: i64,
+    read: bool,
+}
+
 /// A row as it was read from the outbox.
 #[derive(Debug)]
 pub struct FreshRow {
@@ -77,7 +100,7 @@ pub struct FreshRow {
     pub message: Message,
     /// The route that takes it; `None` = filtered.
     pub route: Option<usize>,
-    /// Its key had a holding row in `retry`, as of the read.
+    /// Its key had a holding row with a lower id in `retry`, as of the read.
     pub held: bool,
 }
 
@@ -150,6 +173,7 @@ pub struct Flow {
     stragglers: HashMap<Ticket, (i64, Option<String>)>,
     /// The highest id that a predecessor may have sent, and how many messages its window held.
     takeover: (i64, usize),
+    start_gaps: Option<StartGaps>,
     /// Messages sent for the first time so far.
     sequence: u64,
     /// Marks seen by the last read that was taken in.
@@ -167,6 +191,7 @@ impl Flow {
     /// a predecessor: the first window of them says so (`None`: there was none).
     #[must_use]
     pub fn new(policy: Policy, progress: Progress, takeover_id: Option<i64>, seed: u64) -> Self {
+        let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
         let takeover = takeover_id.map_or((0, 0), |id| (id, policy.window_messages_max));
         Self {
             policy,
@@ -181,6 +206,7 @@ impl Flow {
             refused: RefusedRows::default(),
             stragglers: HashMap::new(),
             takeover,
+            start_gaps,
             sequence: 0,
             as_of: 0,
             retry_turn: false,
@@ -190,23 +216,19 @@ impl Flow {
         }
     }
 
-    /// A read of the outbox came. `as_of` is the number of the last mark committed before it began;
-    /// `opened` are ids it read past, `dead` are holes it proved dead.
-    pub fn on_rows(
-        &mut self,
-        rows: Vec<FreshRow>,
-        opened: Vec<IdRange>,
-        dead: Vec<IdRange>,
-        as_of: u64,
-        now: Instant,
-    ) {
-        self.as_of = as_of;
-        opened.into_iter().for_each(|range| self.progress.opened(range));
-        for row in rows {
-            self.progress.seen(row.message.id());
-            self.on_row(row, as_of);
+    /// A read of the outbox came.
+    pub fn on_read(&mut self, read: FreshRead, now: Instant) {
+        self.as_of = read.as_of;
+        let last = read.rows.last().map_or(0, |row| row.message.id());
+        if let Some(gaps) = &mut self.start_gaps {
+            gaps.read |= read.caught_up || last >= gaps.end;
         }
-        dead.into_iter().for_each(|range| self.progress.dead(range, now));
+        read.opened.into_iter().for_each(|range| self.progress.opened(range));
+        for row in read.rows {
+            self.progress.seen(row.message.id());
+            self.on_row(row, read.as_of);
+        }
+        read.dead.into_iter().for_each(|range| self.progress.dead(range, now));
         self.forget_held();
     }
 
@@ -499,6 +521,13 @@ impl Flow {
     }
 
     fn next_retry(&mut self) -> Option<Item> {
+        if let Some(gaps) = self.start_gaps {
+            let unsent = self.queue.front().is_some_and(|item| item.id() < gaps.end);
+            if !gaps.read || unsent {
+                return None;
+            }
+            self.start_gaps = None;
+        }
         while let Some(next) = self.retrying.pop() {
             match next {
                 Ok(item) if self.waits_for_refused(&item) => {

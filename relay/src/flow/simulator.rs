@@ -50,7 +50,7 @@ struct Database {
 
 #[derive(Debug)]
 enum Read {
-    Rows { rows: Vec<(i64, bool)>, opened: Vec<IdRange>, dead: Vec<IdRange>, as_of: u64 },
+    Rows { rows: Vec<(i64, bool)>, opened: Vec<IdRange>, dead: Vec<IdRange>, caught_up: bool, as_of: u64 },
     Retry { rows: Vec<(i64, Retry, bool)>, as_of: u64 },
 }
 
@@ -249,11 +249,11 @@ impl World {
         self.hi = last;
         let held = |id: &i64| {
             let key = self.db.rows[id].as_ref();
-            key.is_some() && self.db.retry.values().any(|r| r.holds && r.key.as_ref() == key)
+            key.is_some() && self.db.retry.range(..id).any(|(_, r)| r.holds && r.key.as_ref() == key)
         };
         let rows = ids.iter().map(|id| (*id, held(id))).collect();
         let (opened, dead) = (opened.iter().collect(), dead.iter().collect());
-        self.reads.push_back(Read::Rows { rows, opened, dead, as_of });
+        self.reads.push_back(Read::Rows { rows, opened, dead, caught_up: !cut, as_of });
     }
 
     fn read_retry(&mut self) -> Vec<(i64, Retry, bool)> {
@@ -290,7 +290,7 @@ impl World {
     fn take_in(&mut self) {
         match self.reads.pop_front() {
             None => {}
-            Some(Read::Rows { rows, opened, dead, as_of }) => {
+            Some(Read::Rows { rows, opened, dead, caught_up, as_of }) => {
                 let fresh = |&(id, held): &(i64, bool)| FreshRow {
                     message: self.message(id),
                     // An id in eleven is taken by no route.
@@ -298,7 +298,7 @@ impl World {
                     held,
                 };
                 let rows = rows.iter().map(fresh).collect();
-                self.flow.on_rows(rows, opened, dead, as_of, self.now);
+                self.flow.on_read(FreshRead { as_of, rows, opened, dead, caught_up }, self.now);
             }
             Some(Read::Retry { rows, as_of }) => {
                 let row = |(id, row, head): (i64, Retry, bool)| RetryRow {

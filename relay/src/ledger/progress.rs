@@ -73,6 +73,12 @@ impl Progress {
         }
     }
 
+    /// The id behind the highest settled one.
+    #[must_use]
+    pub fn last(&self) -> Option<i64> {
+        self.ledger.last().map(|range| range.end)
+    }
+
     /// Ids were read past and not seen.
     pub fn opened(&mut self, range: IdRange) {
         self.unseen.insert_range(range);
