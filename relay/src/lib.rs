@@ -21,4 +21,5 @@ pub mod config;
 pub mod message;
 pub mod range;
 pub mod route;
+pub mod schema;
 pub mod target;
