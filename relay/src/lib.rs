@@ -23,4 +23,5 @@ pub mod ledger;
 pub mod message;
 pub mod range;
 pub mod route;
+pub mod schema;
 pub mod target;

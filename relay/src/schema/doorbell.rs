@@ -1,0 +1,76 @@
+//! Whether a commit rings: the trigger that `outbox.install_doorbell` puts on the message table.
+
+use serde::Serialize;
+use tokio_postgres::GenericClient;
+
+use super::Schema;
+
+/// What `migrate` does about the doorbell, at every run.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Doorbell {
+    /// Installed, except where `max_prepared_transactions > 0`: a transaction that notified
+    /// cannot be prepared, so a writer's `PREPARE TRANSACTION` would fail whenever the relay is idle.
+    #[default]
+    Auto,
+    /// Installed.
+    On,
+    /// Left out, or disabled: the relay polls.
+    Off,
+}
+
+impl Doorbell {
+    /// The argument of `outbox.install_doorbell`.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::On => "on",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What became of the doorbell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct DoorbellReport {
+    /// Whether commits ring from now on.
+    pub installed: bool,
+    /// Whether that is new.
+    pub changed: bool,
+    /// Why `auto` left it out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<&'static str>,
+}
+
+/// Whether the trigger is there and enabled. Needs no right but to connect.
+///
+/// # Errors
+/// The database's.
+pub async fn doorbell_installed(
+    client: &impl GenericClient,
+    schema: &Schema,
+) -> Result<bool, tokio_postgres::Error> {
+    let text = "SELECT EXISTS (
+            SELECT FROM pg_catalog.pg_trigger
+            JOIN pg_catalog.pg_class ON pg_class.oid = pg_trigger.tgrelid
+            JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace
+            WHERE nspname = $1 AND relname = 'message' AND tgname = 'doorbell' AND tgenabled <> 'D'
+        )";
+    Ok(client.query_one(text, &[&schema.name()]).await?.get(0))
+}
+
+/// Installs or disables the trigger as `mode` says. The caller's transaction holds the migration lock.
+pub(super) async fn install(
+    client: &impl GenericClient,
+    schema: &Schema,
+    mode: Doorbell,
+) -> Result<DoorbellReport, tokio_postgres::Error> {
+    let before = doorbell_installed(client, schema).await?;
+    let text = schema.sql("SELECT outbox.install_doorbell($1)");
+    let installed: bool = client.query_one(&text, &[&mode.as_str()]).await?.get(0);
+    let reason = (mode == Doorbell::Auto && !installed).then_some(
+        "max_prepared_transactions > 0, and a transaction that notified cannot be prepared; \
+         the relay polls instead (--doorbell on, if no writer uses PREPARE TRANSACTION)",
+    );
+    Ok(DoorbellReport { installed, changed: installed != before, reason })
+}

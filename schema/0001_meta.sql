@@ -1,0 +1,46 @@
+-- The identity of this outbox, and the record of its migrations.
+--
+-- Conventions of this folder: a shipped file is never edited (its checksum is
+-- stored), nothing in it destroys data, and every object is written as
+-- "outbox." plus its name: the runner puts the configured schema there.
+-- Functions either have a body that is parsed when they are created (names are
+-- bound then, so no search_path can redirect them) or a pinned search_path.
+
+CREATE TABLE outbox.migration (
+    version    int         PRIMARY KEY,
+    name       text        NOT NULL,
+    checksum   text        NOT NULL,
+    applied_at timestamptz NOT NULL DEFAULT now()
+);
+COMMENT ON TABLE outbox.migration IS
+    'Applied migrations; the checksum is the SHA-256 of the file as it was shipped.';
+
+CREATE TABLE outbox.meta (
+    singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
+    outbox_id uuid    NOT NULL DEFAULT gen_random_uuid(),
+    -- Every message with id < floor has been deleted, or stands in kept.
+    floor     bigint  NOT NULL DEFAULT 1 CHECK (floor BETWEEN 1 AND 4611686018427387905)
+);
+COMMENT ON TABLE outbox.meta IS
+    'One row: the identity from which lock keys and broker fences derive, and the floor of retention.';
+INSERT INTO outbox.meta DEFAULT VALUES;
+
+-- Advisory lock keys, two int4 each. The names in use:
+--   a target    the pipeline's session lock
+--   @bell       held exclusively by the relay process that is asleep (doorbell)
+--   @keeper     session lock of the elected keeper
+--   @floor      transaction lock of everything that relies on the floor standing
+--               still: retention, sweep, target creation, replay, requeue, rebuild
+-- No target can be called like that, since target names begin with a letter.
+-- SHA-256 and not md5, which a FIPS build of PostgreSQL refuses to compute.
+CREATE FUNCTION outbox.lock_key(name text, OUT k1 int, OUT k2 int)
+    LANGUAGE sql STABLE STRICT PARALLEL SAFE
+BEGIN ATOMIC
+    SELECT ('x' || substr(hash.hex, 1, 8))::bit(32)::int,
+           ('x' || substr(hash.hex, 9, 8))::bit(32)::int
+    FROM (
+        SELECT encode(sha256(convert_to(meta.outbox_id::text || '/' || lock_key.name, 'UTF8')), 'hex') AS hex
+        FROM outbox.meta
+    ) AS hash;
+END;
+REVOKE ALL ON FUNCTION outbox.lock_key(text) FROM PUBLIC;

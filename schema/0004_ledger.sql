@@ -1,0 +1,120 @@
+-- Progress: which ids each target has settled, and what was set aside on the way.
+--
+-- No foreign keys, on purpose. To outbox.message they would cost a row lock and
+-- a dirtied page for every message set aside, and forbid what must be possible:
+-- a message deleted while its dead copy is requeued. To outbox.ledger they would
+-- lock the one row that every mark updates. The mark is one statement over all
+-- of these tables, so they cannot disagree; CHECKs carry the state of each row.
+
+CREATE TABLE outbox.ledger (
+    target     text           PRIMARY KEY,
+    -- Changes when somebody else than the pipeline rewrote the ledger (rebuild).
+    epoch      uuid           NOT NULL DEFAULT gen_random_uuid(),
+    settled    int8multirange NOT NULL DEFAULT '{}',
+    marked_at  timestamptz    NOT NULL DEFAULT now(),
+    created_at timestamptz    NOT NULL DEFAULT now(),
+
+    CONSTRAINT target_is_an_identifier CHECK (
+        target COLLATE "C" ~ '^[a-z][a-z0-9_]*$' AND octet_length(target) <= 63
+    ),
+    CONSTRAINT settled_holds_message_ids CHECK (settled <@ int8range(1, 4611686018427387905))
+) WITH (
+    -- A row is updated thousands of times a second: an almost empty page keeps
+    -- its versions together (HOT), and pruning frees them without a vacuum.
+    fillfactor = 10,
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 10000,
+    autovacuum_vacuum_cost_delay = 0,
+    toast.autovacuum_vacuum_scale_factor = 0,
+    toast.autovacuum_vacuum_threshold = 10000,
+    toast.autovacuum_vacuum_cost_delay = 0
+);
+COMMENT ON TABLE outbox.ledger IS
+    'Per target, the ids that are settled: an id that is missing here, or stands in an open hole, is pending.';
+
+-- Ids that were settled without having been seen. Open (dead_at IS NULL): read
+-- past while a transaction may still commit them, hence still pending. Dead:
+-- proved rolled back, remembered until the floor passes them so that a row which
+-- was wrongly given up is found and sent. Dead rows hold many ranges each.
+CREATE TABLE outbox.hole (
+    hole_id bigint         GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    target  text           NOT NULL,
+    ranges  int8multirange NOT NULL,
+    dead_at timestamptz,
+
+    CONSTRAINT ranges_is_not_empty CHECK (NOT isempty(ranges)),
+    CONSTRAINT ranges_holds_message_ids CHECK (ranges <@ int8range(1, 4611686018427387905))
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX hole_open ON outbox.hole (target) WHERE dead_at IS NULL;
+CREATE INDEX hole_dead ON outbox.hole (target) WHERE dead_at IS NOT NULL;
+
+-- Settled in the ledger, and yet to be delivered. holds: later rows of the same
+-- key wait for this one. next_at stands on the head of a key only.
+CREATE TABLE outbox.retry (
+    id         bigint      NOT NULL,
+    next_at    timestamptz,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    replay_id  uuid,
+    attempts   int         NOT NULL,
+    holds      boolean     NOT NULL,
+    target     text        NOT NULL,
+    class      text        NOT NULL,
+    key        text,
+    reason     text,
+
+    PRIMARY KEY (target, id),
+    CONSTRAINT attempts_is_not_negative CHECK (attempts >= 0),
+    CONSTRAINT class_is_known CHECK (
+        class IN ('refused', 'parked', 'held', 'straggler', 'late', 'requeued', 'replayed')
+    )
+) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
+CREATE INDEX retry_by_key ON outbox.retry (target, key, id) WHERE holds;
+CREATE INDEX retry_due ON outbox.retry (target, next_at) WHERE next_at IS NOT NULL;
+
+-- Given up for one target: a full copy, since retention does not wait for it.
+CREATE TABLE outbox.dead (
+    id         bigint      NOT NULL,
+    created_at timestamptz NOT NULL,
+    died_at    timestamptz NOT NULL DEFAULT now(),
+    message_id uuid        NOT NULL,
+    attempts   int         NOT NULL,
+    target     text        NOT NULL,
+    class      text        NOT NULL,
+    reason     text        NOT NULL,
+    topic      text        NOT NULL,
+    type       text,
+    key        text,
+    headers    jsonb,
+    payload    bytea,
+
+    PRIMARY KEY (target, id),
+    CONSTRAINT attempts_is_not_negative CHECK (attempts >= 0)
+);
+
+-- The audit of `outbox-relay dead discard`: who decided that a message is not sent.
+-- The same message may die again after a replay, so (target, id) alone is no key.
+CREATE TABLE outbox.discarded (
+    target       text        NOT NULL,
+    id           bigint      NOT NULL,
+    message_id   uuid        NOT NULL,
+    reason       text,
+    discarded_by text        NOT NULL DEFAULT session_user,
+    discarded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+
+    PRIMARY KEY (target, id, discarded_at),
+    CONSTRAINT discarded_by_is_a_name CHECK (discarded_by <> '')
+);
+
+-- Messages below the floor that a retry row still needs.
+CREATE TABLE outbox.kept (
+    id bigint PRIMARY KEY
+);
+
+-- Everything below id was settled for target at this time: age counts from settling.
+CREATE TABLE outbox.watermark (
+    target text        NOT NULL,
+    id     bigint      NOT NULL,
+    at     timestamptz NOT NULL,
+
+    PRIMARY KEY (target, id)
+);
