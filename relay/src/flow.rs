@@ -182,6 +182,8 @@ pub struct Flow {
     retry_turn: bool,
     /// When the youngest confirmed message was sent: what was sent long before it is a straggler.
     confirmed_sent_at: Option<Instant>,
+    /// Something changed, or was left out, that a read of `retry` must show again.
+    retry_wanted: bool,
     freed: Room,
     counters: Counters,
 }
@@ -211,6 +213,7 @@ impl Flow {
             as_of: 0,
             retry_turn: false,
             confirmed_sent_at: None,
+            retry_wanted: false,
             freed: Room::default(),
             counters: Counters::default(),
         }
@@ -275,6 +278,7 @@ impl Flow {
                 if let Some(message) = &row.message {
                     self.free_message(message);
                 }
+                self.retry_wanted = true;
                 continue;
             }
             let Some(message) = row.message else {
@@ -535,6 +539,7 @@ impl Flow {
                     self.give_back_followers(&item);
                     self.retrying.drop_row(item.id());
                     self.free(&item);
+                    self.retry_wanted = true;
                 }
                 Ok(item) => return Some(item),
                 Err(item) => self.free(&item),
@@ -630,6 +635,7 @@ impl Flow {
     /// Mark `number` was committed; numbers rise by one.
     pub fn on_marked(&mut self, mark: &Mark, number: u64) {
         self.progress.marked(mark);
+        self.retry_wanted |= !mark.keys.is_empty() || !mark.resolved.is_empty();
         for row in &mark.set_aside {
             self.retrying.committed(row.id, number);
             if let Some(key) = row.key.as_deref().filter(|_| row.holds) {
@@ -645,6 +651,17 @@ impl Flow {
                 self.refused.committed(key, row.id, number);
             }
         }
+    }
+
+    /// Whether `retry` should be read, asked once.
+    pub fn take_retry_wanted(&mut self) -> bool {
+        std::mem::take(&mut self.retry_wanted)
+    }
+
+    /// Rows of `retry` that a read need not show.
+    #[must_use]
+    pub fn retry_in_hand(&self) -> Vec<i64> {
+        self.retrying.ids()
     }
 
     /// Memory that became free since the last call.

@@ -113,6 +113,11 @@ impl Retrying {
         self.ready.iter().chain(self.chains.values().flatten()).map(|item| item.as_of).min()
     }
 
+    /// Rows in hand, or known better than any read under way.
+    pub(super) fn ids(&self) -> Vec<i64> {
+        self.rows.keys().copied().collect()
+    }
+
     /// Rows that are remembered.
     #[cfg(test)]
     pub(super) fn len(&self) -> usize {
