@@ -4,6 +4,7 @@ mod check;
 mod doorbell;
 mod grant;
 mod guard;
+mod lock_key;
 mod message_id;
 mod message_state;
 mod migrate;

@@ -224,8 +224,25 @@ async fn the_report_reads_well() {
     let mut session = Database::create_empty_on(&Services::postgres()).await.connect().await;
     let schema = Schema::default();
     let first = migrate(&mut session, &schema, &Options::default()).await.unwrap();
-    insta::assert_snapshot!(first, @"");
+    insta::assert_snapshot!(first, @r"
+    applied   0001 meta
+    applied   0002 message
+    applied   0003 guard
+    applied   0004 ledger
+    applied   0005 publish
+    applied   0006 doorbell
+    applied   0007 message_state
+    applied   0008 grant
+    doorbell  installed
+    schema outbox is up to date at version 8
+    ");
     let second = migrate(&mut session, &schema, &Options::default()).await.unwrap();
-    insta::assert_snapshot!(second, @"");
-    insta::assert_snapshot!(serde_json::to_string(&second).unwrap(), @"");
+    insta::assert_snapshot!(second, @r"
+    doorbell  in place
+    schema outbox was up to date at version 8
+    ");
+    insta::assert_snapshot!(
+        serde_json::to_string(&second).unwrap(),
+        @r#"{"schema":"outbox","version":8,"applied":[],"doorbell":{"installed":true,"changed":false},"writers":[],"relays":[]}"#
+    );
 }
