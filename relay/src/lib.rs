@@ -19,6 +19,7 @@
 
 pub mod config;
 pub mod flow;
+pub mod header;
 pub mod ledger;
 pub mod message;
 pub mod range;
