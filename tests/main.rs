@@ -1,1 +1,3 @@
-fn main() {}
+//! The one integration binary: real services, started by `./dev test`.
+
+mod target;

@@ -25,3 +25,4 @@ pub mod message;
 pub mod range;
 pub mod route;
 pub mod target;
+pub mod tls;
