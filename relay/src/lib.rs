@@ -22,4 +22,5 @@ pub mod message;
 pub mod range;
 pub mod route;
 pub mod schema;
+pub mod source;
 pub mod target;
