@@ -1,0 +1,267 @@
+//! The doorbell's listening half: how an idle reader sleeps without missing a commit.
+//!
+//! A writer tries a shared advisory lock that lasts until its rows are visible, and notifies only if
+//! that fails. Held exclusively, the lock therefore means: whoever commits from now on rings, and
+//! whoever did not ring is visible already. So a reader may sleep when a read that *began* while the
+//! bell was armed has shown nothing, and the bell is armed still.
+//!
+//! One bell serves all pipelines of a process. It is a hint and never data: while its connection is
+//! lost, or the trigger is not installed, readers poll.
+
+use std::fmt;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt};
+use tokio::sync::{Notify, watch};
+use tokio::time::{Instant, sleep, timeout};
+use tokio_postgres::{AsyncMessage, Client, Statement};
+use tokio_util::sync::CancellationToken;
+
+use crate::schema::{Schema, doorbell_installed};
+
+/// While arming fails (a writer is in its transaction, another process holds the lock) readers poll
+/// anyway, so it is tried ever more rarely.
+const ARM_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// How soon a dead connection, or a trigger that came or went, is noticed.
+const PING_INTERVAL: Duration = Duration::from_secs(5);
+/// A server that does not answer a ping by then is as good as gone.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
+const RECONNECT_PAUSE_MIN: Duration = Duration::from_millis(50);
+const RECONNECT_PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// What readers see of the bell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+struct State {
+    /// Counts armings; `None`: a commit may not ring.
+    armed: Option<u64>,
+    /// Commits that rang, for this process or another one.
+    rings: u64,
+}
+
+/// The bell of one process and database: run once, beside the pipelines.
+#[derive(Debug)]
+pub struct Bell {
+    state: watch::Sender<State>,
+    idle: Arc<Notify>,
+}
+
+/// A reader's end of the bell.
+#[derive(Debug, Clone)]
+pub struct BellHandle {
+    state: watch::Receiver<State>,
+    idle: Arc<Notify>,
+}
+
+/// Proof that a read began while the bell was armed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Armed(u64);
+
+impl Bell {
+    /// A bell that hangs nowhere yet, and the handle to clone for each reader.
+    #[must_use]
+    pub fn new() -> (Self, BellHandle) {
+        let (sender, receiver) = watch::channel(State::default());
+        let idle = Arc::new(Notify::new());
+        let handle = BellHandle { state: receiver, idle: Arc::clone(&idle) };
+        (Self { state: sender, idle }, handle)
+    }
+
+    /// Serves the readers until it is cancelled, and comes back from every loss of its connection.
+    ///
+    /// `connect` opens a session of its own, straight to the server, that runs no transaction; the
+    /// stream is its `Connection::poll_message`, which drives it.
+    ///
+    /// Cancel safety: dropped at any point it leaves the readers polling, once they are told by
+    /// the handle's end; the server frees the lock with the session.
+    pub async fn run<C, F, N, E>(self, schema: Schema, mut connect: C, cancel: CancellationToken)
+    where
+        C: FnMut() -> F,
+        F: Future<Output = Result<(Client, N), E>>,
+        N: Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Unpin,
+        E: fmt::Display,
+    {
+        let mut pause = RECONNECT_PAUSE_MIN;
+        let serve = async {
+            loop {
+                match connect().await {
+                    Ok((client, messages)) => {
+                        let since = Instant::now();
+                        let error = self.session(&schema, &client, messages).await;
+                        tracing::warn!(%error, "the doorbell's session ended: polling until it is back");
+                        if since.elapsed() > RECONNECT_PAUSE_MAX {
+                            pause = RECONNECT_PAUSE_MIN;
+                        }
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "no session for the doorbell: polling until it is back")
+                    }
+                }
+                self.disarmed();
+                sleep(pause).await;
+                pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
+            }
+        };
+        tokio::select! {
+            () = cancel.cancelled() => {}
+            () = serve => {}
+        }
+        self.disarmed();
+    }
+
+    async fn session<N>(&self, schema: &Schema, client: &Client, mut messages: N) -> SessionError
+    where
+        N: Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Unpin,
+    {
+        let rung = Notify::new();
+        let drive = async {
+            loop {
+                match messages.next().await {
+                    Some(Ok(AsyncMessage::Notification(_))) => rung.notify_one(),
+                    Some(Ok(_)) => {}
+                    Some(Err(error)) => return SessionError::Database(error),
+                    None => return SessionError::Closed,
+                }
+            }
+        };
+        let serve = async {
+            match self.serve(schema, client, &rung).await {
+                Ok(never) => match never {},
+                Err(error) => error,
+            }
+        };
+        tokio::select! { error = drive => error, error = serve => error }
+    }
+
+    async fn serve(
+        &self,
+        schema: &Schema,
+        client: &Client,
+        rung: &Notify,
+    ) -> Result<std::convert::Infallible, SessionError> {
+        let lock = answer(Lock::prepare(schema, client)).await?;
+        let mut installed = answer(doorbell_installed(client, schema)).await?;
+        let (mut armed, mut armings) = (false, 0);
+        let mut arm_pause = Duration::ZERO;
+        loop {
+            tokio::select! {
+                biased;
+                () = rung.notified() => {
+                    // Unlocked before anybody reads: from here on nobody rings, and a commit that
+                    // did not is one whose transaction will keep the next arming from succeeding.
+                    if armed {
+                        answer(lock.release(client)).await?;
+                        armed = false;
+                    }
+                    self.state.send_modify(|state| *state = State { armed: None, rings: state.rings + 1 });
+                }
+                () = async { sleep(arm_pause).await; self.idle.notified().await }, if installed && !armed => {
+                    armed = answer(lock.try_take(client)).await?;
+                    arm_pause = if armed {
+                        armings += 1;
+                        self.state.send_modify(|state| state.armed = Some(armings));
+                        Duration::ZERO
+                    } else {
+                        (arm_pause * 2).clamp(Duration::from_millis(1), ARM_PAUSE_MAX)
+                    };
+                }
+                () = sleep(PING_INTERVAL) => {
+                    installed = answer(doorbell_installed(client, schema)).await?;
+                    if armed && !installed {
+                        answer(lock.release(client)).await?;
+                        armed = false;
+                        self.disarmed();
+                    }
+                }
+            }
+        }
+    }
+
+    /// Wakes every sleeper: it may not be rung any more.
+    fn disarmed(&self) {
+        self.state.send_if_modified(|state| state.armed.take().is_some());
+    }
+}
+
+impl BellHandle {
+    /// Begins a watch: whether the bell is armed now. Called before the read that may be the last one.
+    pub(super) fn watch(&mut self) -> Option<Armed> {
+        self.state.borrow_and_update().armed.map(Armed)
+    }
+
+    /// Commits that rang so far.
+    pub(super) fn rings(&self) -> u64 {
+        self.state.borrow().rings
+    }
+
+    /// Whether the bell has been armed ever since.
+    pub(super) fn still(&self, armed: Armed) -> bool {
+        self.state.borrow().armed == Some(armed.0)
+    }
+
+    /// This reader is idle: arm the bell. The next change says whether it worked.
+    pub(super) fn idle(&self) {
+        self.idle.notify_one();
+    }
+
+    /// Waits until something has changed since [`watch`](Self::watch): armed, rung or lost.
+    ///
+    /// Cancel safety: a change stays until the next `watch`.
+    pub(super) async fn changed(&mut self) {
+        match self.state.changed().await {
+            Ok(()) => self.state.mark_changed(),
+            // Without a bell there is nothing to wait for.
+            Err(_) => std::future::pending().await,
+        }
+    }
+}
+
+/// Why a session of the bell ended.
+#[derive(Debug, thiserror::Error)]
+enum SessionError {
+    #[error("{0}")]
+    Database(#[from] tokio_postgres::Error),
+    #[error("the connection was closed")]
+    Closed,
+    #[error("the server does not answer")]
+    Silent,
+}
+
+/// A statement of the bell is answered at once or not at all.
+async fn answer<T>(
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, SessionError> {
+    Ok(timeout(ANSWER_TIMEOUT, statement).await.map_err(|_| SessionError::Silent)??)
+}
+
+/// The bell's advisory lock, for this session.
+struct Lock {
+    k1: i32,
+    k2: i32,
+    take: Statement,
+    release: Statement,
+}
+
+impl Lock {
+    /// Listens first: what rings from now on is heard.
+    async fn prepare(schema: &Schema, client: &Client) -> Result<Self, tokio_postgres::Error> {
+        client.batch_execute(&format!("LISTEN \"{}\"", schema.bell_channel())).await?;
+        let keys = schema.sql("SELECT k1, k2 FROM outbox.lock_key('@bell')");
+        let row = client.query_one(&keys, &[]).await?;
+        Ok(Self {
+            k1: row.get(0),
+            k2: row.get(1),
+            take: client.prepare("SELECT pg_try_advisory_lock($1, $2)").await?,
+            release: client.prepare("SELECT pg_advisory_unlock($1, $2)").await?,
+        })
+    }
+
+    async fn try_take(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        Ok(client.query_one(&self.take, &[&self.k1, &self.k2]).await?.get(0))
+    }
+
+    async fn release(&self, client: &Client) -> Result<(), tokio_postgres::Error> {
+        client.query_one(&self.release, &[&self.k1, &self.k2]).await.map(drop)
+    }
+}

@@ -1,0 +1,149 @@
+//! How often to look: the pauses of polling and of lock reads. Pure, except that it is told the time.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Quiet reads in a row from which on the doorbell is asked for. One is not silence: at a thousand
+/// rows a second every other read is empty, and a bell armed there would be rung by every commit.
+const QUIET_READS_TO_SLEEP: u32 = 2;
+
+/// From so many holes on, a read is begun three times its cost after the last one, unless that was
+/// cut: every read probes all of them (about 1 ms for these), so fewer, larger reads cost less.
+const MANY_HOLES: usize = 1_000;
+
+/// The pauses between reads that show nothing: doubling from the shortest to the longest.
+#[derive(Debug)]
+pub(super) struct Pace {
+    min: Duration,
+    max: Duration,
+    quiet_reads: u32,
+}
+
+impl Pace {
+    pub(super) fn new(min: Duration, max: Duration) -> Self {
+        Self { min, max: max.max(min), quiet_reads: 0 }
+    }
+
+    /// A read showed rows.
+    pub(super) fn busy(&mut self) {
+        self.quiet_reads = 0;
+    }
+
+    /// A read showed none.
+    pub(super) fn quiet(&mut self) {
+        self.quiet_reads = self.quiet_reads.saturating_add(1);
+    }
+
+    /// Whether it has been quiet for long enough to ask for the bell.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.quiet_reads >= QUIET_READS_TO_SLEEP
+    }
+
+    /// The pause before the next read.
+    pub(super) fn pause(&self) -> Duration {
+        // The first two pauses are the shortest one: that is when the bell is being armed.
+        let doublings = self.quiet_reads.saturating_sub(QUIET_READS_TO_SLEEP).min(16);
+        self.min.saturating_mul(1 << doublings).min(self.max)
+    }
+
+    /// The least time from the beginning of a read that took `cost` to the next one.
+    pub(super) fn rest(cost: Duration, holes: usize) -> Duration {
+        if holes < MANY_HOLES { Duration::ZERO } else { cost * 3 }
+    }
+}
+
+/// A lock read is followed by a pause of this many times its cost: it takes every partition of the
+/// server's lock table, so it must stay rare where there are many locks.
+const LOCK_READ_COST_FACTOR: u32 = 20;
+/// Rolled-back ids hold nobody back, but one that is proved dead soon is never written down as a hole.
+const LOCK_READ_PAUSE_MIN: Duration = Duration::from_millis(2);
+/// While a long transaction keeps holes open, its end is noticed this much later at most.
+const LOCK_READ_PAUSE_MAX: Duration = Duration::from_millis(250);
+/// Without holes, locks are read for the guards alone: a restarted identity is noticed by then.
+const GUARD_INTERVAL: Duration = Duration::from_secs(5);
+
+/// When to read the locks.
+#[derive(Debug)]
+pub(super) struct LockPace {
+    last: Option<Instant>,
+    cost: Duration,
+    pause: Duration,
+    demanded: bool,
+}
+
+impl LockPace {
+    pub(super) fn new() -> Self {
+        Self { last: None, cost: Duration::ZERO, pause: LOCK_READ_PAUSE_MIN, demanded: false }
+    }
+
+    /// Something looks wrong: read the locks next, whatever the pace.
+    pub(super) fn demand(&mut self) {
+        self.demanded = true;
+    }
+
+    /// New holes: their transactions are likely to end soon.
+    pub(super) fn hasten(&mut self) {
+        self.pause = LOCK_READ_PAUSE_MIN;
+    }
+
+    /// A lock read took `cost`; `progress` if it brought a hole further.
+    pub(super) fn done(&mut self, now: Instant, cost: Duration, progress: bool) {
+        self.pause =
+            if progress { LOCK_READ_PAUSE_MIN } else { (self.pause * 2).min(LOCK_READ_PAUSE_MAX) };
+        (self.last, self.cost, self.demanded) = (Some(now), cost, false);
+    }
+
+    /// When the next one is due.
+    pub(super) fn due(&self, now: Instant, wants_locks: bool) -> Instant {
+        match self.last {
+            Some(last) if !self.demanded => {
+                let pause = if wants_locks { self.pause } else { GUARD_INTERVAL };
+                last + pause.max(self.cost * LOCK_READ_COST_FACTOR)
+            }
+            _ => now,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MS: Duration = Duration::from_millis(1);
+
+    #[test]
+    fn pauses_double_up_to_the_longest_and_start_again() {
+        let mut pace = Pace::new(MS, 20 * MS);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            pace.quiet();
+            pauses.push(pace.pause().as_millis());
+        }
+        assert_eq!(pauses, [1, 1, 2, 4, 8, 16, 20, 20]);
+        assert!(pace.may_sleep());
+        pace.busy();
+        pace.quiet();
+        assert_eq!(pace.pause(), MS);
+        assert!(!pace.may_sleep());
+    }
+
+    #[test]
+    fn lock_reads_slow_down_while_nothing_clears_and_cost_little() {
+        let (now, mut pace) = (Instant::now(), LockPace::new());
+        assert_eq!(pace.due(now, false), now);
+        pace.done(now, Duration::ZERO, false);
+        assert_eq!(pace.due(now, true), now + 4 * MS);
+        for _ in 0..20 {
+            pace.done(now, Duration::ZERO, false);
+        }
+        assert_eq!(pace.due(now, true), now + LOCK_READ_PAUSE_MAX);
+        assert_eq!(pace.due(now, false), now + GUARD_INTERVAL);
+        pace.hasten();
+        assert_eq!(pace.due(now, true), now + LOCK_READ_PAUSE_MIN);
+        pace.done(now, 100 * MS, true);
+        assert_eq!(pace.due(now, true), now + 2000 * MS);
+        pace.demand();
+        assert_eq!(pace.due(now, false), now);
+    }
+}

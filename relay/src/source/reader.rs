@@ -1,0 +1,410 @@
+//! The reader: one task on one connection that reads while there is room, and sleeps while there is
+//! nothing to read.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+use super::bell::BellHandle;
+use super::budget::{Budget, Reservation};
+use super::column::ROW_COST_MAX;
+use super::error::{ReadError, SourceError, classify};
+use super::guard::Guard;
+use super::holder::Holders;
+use super::hole::{Holes, Progress};
+use super::lock::Locks;
+use super::pace::{LockPace, Pace};
+use super::piece::{Fetch, Pieces};
+use super::poll::{Meta, Poll, Read};
+use super::retry::{Retry, RetryClock};
+use super::status::SourceStatus;
+use super::{Batch, FromSource, RetryBatch, RetryRow, Row, Start, session};
+use crate::config::SourceConfig;
+use crate::schema::Schema;
+
+/// A holder is named once it has kept holes open for this long, and again as often.
+const NAME_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Reads the outbox for one target. Built, then run.
+pub struct Reader {
+    client: Client,
+    schema: Schema,
+    target: String,
+    limits: SourceConfig,
+    start: Start,
+    status: watch::Sender<SourceStatus>,
+}
+
+/// What connects a reader to its pipeline.
+pub struct Ports {
+    /// What the pipeline may hold in memory.
+    pub budget: Arc<Budget>,
+    /// The number of the last mark that was committed.
+    pub marks: Arc<AtomicU64>,
+    /// The process's doorbell.
+    pub bell: BellHandle,
+    /// Where everything that is read goes, in order.
+    pub out: mpsc::Sender<FromSource>,
+    /// Each value sent asks for a retry read that leaves out these ids: the heads in hand.
+    pub retry: watch::Receiver<Vec<i64>>,
+    /// Ends the reader.
+    pub cancel: CancellationToken,
+}
+
+impl Reader {
+    /// A reader on a connection that is used for nothing else, and given up with the reader.
+    #[must_use]
+    pub fn new(
+        client: Client,
+        schema: Schema,
+        target: &str,
+        limits: SourceConfig,
+        start: Start,
+    ) -> Self {
+        let (status, _) = watch::channel(SourceStatus::default());
+        Self { client, schema, target: target.to_owned(), limits, start, status }
+    }
+
+    /// What it shows of itself.
+    #[must_use]
+    pub fn status(&self) -> watch::Receiver<SourceStatus> {
+        self.status.subscribe()
+    }
+
+    /// Reads until it is cancelled or the pipeline has dropped its end.
+    ///
+    /// # Errors
+    /// `Lost`: the pipeline starts anew. `Stopped`: a person must act first.
+    ///
+    /// Cancel safety: dropped (or cancelled) it loses only what lies in memory; its connection, on
+    /// which a statement may be in progress, is of no further use.
+    pub async fn run(self, ports: Ports) -> Result<(), SourceError> {
+        let cancel = ports.cancel.clone();
+        tokio::select! {
+            biased;
+            () = cancel.cancelled() => Ok(()),
+            error = async {
+                match Reading::begin(self, ports).await {
+                    Ok(reading) => reading.run().await,
+                    Err(error) => error,
+                }
+            } => match error {
+                ReadError::Ended(error) => Err(error),
+                // Not even the preparation got through: no state is worth keeping.
+                ReadError::Busy(error) => {
+                    Err(SourceError::Lost { what: "preparing to read".to_owned(), error: Some(error) })
+                }
+                ReadError::Closed => Ok(()),
+            },
+        }
+    }
+}
+
+/// A reader at work.
+struct Reading {
+    client: Client,
+    limits: SourceConfig,
+    batch_rows: usize,
+    poll: Poll,
+    retry: Retry,
+    locks: Locks,
+    holders: Holders,
+    holes: Holes,
+    guard: Guard,
+    pace: Pace,
+    lock_pace: LockPace,
+    retry_clock: RetryClock,
+    budget: Arc<Budget>,
+    marks: Arc<AtomicU64>,
+    bell: BellHandle,
+    out: mpsc::Sender<FromSource>,
+    status: watch::Sender<SourceStatus>,
+    /// A commit rang while it was asleep, and no read has been made since.
+    rung: bool,
+    /// The oldest holder, and when it is to be named next.
+    suspect: Option<(String, Instant)>,
+    /// What the pipeline was last told.
+    told_caught_up: bool,
+}
+
+impl Reading {
+    async fn begin(reader: Reader, ports: Ports) -> Result<Self, ReadError> {
+        let Reader { client, schema, target, limits, start, status } = reader;
+        let failed = |error| classify("preparing to read the outbox", error);
+        session::set(&client).await.map_err(failed)?;
+        let (batch_rows, row_max) = (batch_rows(&limits), limits.row_bytes_max);
+        let poll = Poll::prepare(&client, &schema, &target, batch_rows, row_max);
+        let retry = Retry::prepare(&client, &schema, &target, batch_rows, row_max);
+        let (poll, retry) = (poll.await.map_err(failed)?, retry.await.map_err(failed)?);
+        Ok(Self {
+            poll,
+            retry,
+            locks: Locks::prepare(&client, &schema).await?,
+            holders: Holders::prepare(&client, &schema).await.map_err(failed)?,
+            holes: holes_at(start),
+            guard: Guard::default(),
+            pace: Pace::new(limits.poll_interval_min, limits.poll_interval_max),
+            lock_pace: LockPace::new(),
+            retry_clock: RetryClock::new(ports.retry),
+            budget: ports.budget,
+            marks: ports.marks,
+            bell: ports.bell,
+            out: ports.out,
+            status,
+            rung: false,
+            suspect: None,
+            told_caught_up: false,
+            client,
+            limits,
+            batch_rows,
+        })
+    }
+
+    /// Never ends but by an error.
+    async fn run(mut self) -> ReadError {
+        loop {
+            match self.turn().await {
+                Ok(()) => {}
+                // Nothing was taken from the statement that failed, so it is simply made again.
+                Err(ReadError::Busy(error)) => {
+                    let said = error
+                        .as_db_error()
+                        .map_or_else(|| error.to_string(), |db| db.message().to_owned());
+                    tracing::warn!(error = %said, "reading the outbox: busy, trying again");
+                    self.show(|status| status.busy = Some(said));
+                    sleep(self.limits.poll_interval_max).await;
+                }
+                Err(error) => return error,
+            }
+        }
+    }
+
+    /// A lock read if one is due, a retry read if one is due, a read; then sleep if it showed nothing.
+    async fn turn(&mut self) -> Result<(), ReadError> {
+        let now = Instant::now();
+        if self.lock_pace.due(now, self.holes.wants_locks()) <= now {
+            self.read_locks().await?;
+        }
+        let mut room = self.room().await;
+        if self.retry_clock.is_due() {
+            self.read_retry(room).await?;
+            room = self.room().await;
+        }
+
+        let rung = std::mem::take(&mut self.rung);
+        let (rings, armed) = (self.bell.rings(), self.bell.watch());
+        let begun = Instant::now();
+        let as_of = self.marks.load(Ordering::Acquire);
+        // At `holes_max` the head is left alone, and the holes are served on.
+        let stalled = self.holes.open().ranges_len() >= self.limits.holes_max;
+        let hi = if stalled { i64::MAX } else { self.holes.hi() };
+        let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
+        let rest = Pace::rest(begun.elapsed(), self.holes.open().ranges_len());
+        let (cut, quiet) = (read.cut, read.rows.is_empty());
+        self.deliver(read, as_of, stalled, room).await?;
+
+        let not_before = begun + rest;
+        if quiet {
+            self.pace.quiet();
+            // A commit rang and there is nothing: rare, unless ids start again below the head.
+            if rung {
+                self.lock_pace.demand();
+            }
+            let asleep = armed.is_some_and(|armed| self.bell.still(armed));
+            self.wait(asleep, not_before).await?;
+            self.rung = asleep && self.bell.rings() != rings;
+        } else {
+            self.pace.busy();
+        }
+        if !cut && !rest.is_zero() {
+            sleep_until(not_before).await;
+        }
+        Ok(())
+    }
+
+    async fn room(&mut self) -> Reservation {
+        let bytes = self.batch_rows * ROW_COST_MAX;
+        if let Some(room) = self.budget.try_batch(self.batch_rows, bytes) {
+            return room;
+        }
+        self.show(|status| status.full = true);
+        let room = self.budget.batch(self.batch_rows, bytes).await;
+        self.show(|status| status.full = false);
+        room
+    }
+
+    /// Takes the read into account, and hands it on in pieces that the budget has room for.
+    async fn deliver(
+        &mut self,
+        read: Read,
+        as_of: u64,
+        stalled: bool,
+        room: Reservation,
+    ) -> Result<(), ReadError> {
+        let ids: Vec<i64> = read.rows.iter().map(|(row, _)| row.id).collect();
+        let Progress { mut opened, mut dead } = self.holes.read(&ids, read.cut);
+        if !opened.is_empty() {
+            self.lock_pace.hasten();
+        }
+        room.keep(read.rows.len(), read.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
+        let caught_up = !read.cut && !stalled;
+        self.show_read(caught_up, stalled);
+        if read.rows.is_empty() && dead.is_empty() && caught_up == self.told_caught_up {
+            return Ok(());
+        }
+        self.told_caught_up = caught_up;
+        let mut pieces = Pieces::new(read.rows);
+        loop {
+            let fetch = Fetch { client: &self.client, statement: &self.poll.payloads, more: &[] };
+            let piece = pieces.next(&fetch, &self.budget).await?.unwrap_or_default();
+            let batch = Batch {
+                as_of,
+                rows: piece.into_iter().map(row).collect::<Result<_, _>>()?,
+                opened: std::mem::take(&mut opened),
+                dead: std::mem::take(&mut dead),
+                caught_up: caught_up && pieces.is_empty(),
+            };
+            self.out.send(FromSource::Batch(batch)).await.map_err(|_| ReadError::Closed)?;
+            if pieces.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_retry(&mut self, room: Reservation) -> Result<(), ReadError> {
+        let as_of = self.marks.load(Ordering::Acquire);
+        let in_hand = self.retry_clock.take();
+        let due = self.retry.read(&self.client, &in_hand).await?;
+        self.retry_clock.done(due.next_due);
+        let there = due.rows.iter().filter(|(_, body)| body.cost_bytes() > 0);
+        room.keep(there.count(), due.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
+        let mut pieces = Pieces::new(due.rows);
+        loop {
+            let fetch = Fetch {
+                client: &self.client,
+                statement: &self.retry.payloads,
+                more: &[&self.retry.target],
+            };
+            let piece = pieces.next(&fetch, &self.budget).await?.unwrap_or_default();
+            let rows =
+                piece.into_iter().map(|(row, message)| RetryRow { message, ..row }).collect();
+            let batch = RetryBatch { as_of, rows, next_due: due.next_due };
+            self.out.send(FromSource::Retry(batch)).await.map_err(|_| ReadError::Closed)?;
+            if pieces.is_empty() {
+                return Ok(());
+            }
+        }
+    }
+
+    async fn read_locks(&mut self) -> Result<(), ReadError> {
+        let begun = Instant::now();
+        let read = self.locks.read(&self.client).await?;
+        self.guard.check(&read, self.holes.hi())?;
+        let progress = self.holes.locks(&read.holders, read.last_value);
+        self.lock_pace.done(Instant::now(), begun.elapsed(), progress);
+        self.show(|status| status.last_value = read.last_value);
+        self.name_holder().await
+    }
+
+    /// Names the transaction that keeps holes open, once it has done so for a while.
+    async fn name_holder(&mut self) -> Result<(), ReadError> {
+        let Some(oldest) = self.holes.oldest_holder() else {
+            self.suspect = None;
+            self.show(|status| status.holder = None);
+            return Ok(());
+        };
+        let now = Instant::now();
+        let at = match &self.suspect {
+            Some((transaction, at)) if transaction == oldest => *at,
+            _ => {
+                self.suspect = Some((oldest.to_owned(), now + NAME_INTERVAL));
+                self.show(|status| status.holder = None);
+                now + NAME_INTERVAL
+            }
+        };
+        let stalled = self.status.borrow().stalled;
+        if now < at && !(stalled && self.status.borrow().holder.is_none()) {
+            return Ok(());
+        }
+        let holder = self.holders.name(&self.client, oldest).await?;
+        if let Some(holder) = &holder {
+            let hole_ids = self.holes.open().ids_len();
+            tracing::warn!(%holder, hole_ids, stalled, "a transaction keeps ids of the outbox open");
+        }
+        self.suspect = Some((oldest.to_owned(), now + NAME_INTERVAL));
+        self.show(|status| status.holder = holder);
+        Ok(())
+    }
+
+    /// Waits for whatever calls for a read: a commit, a retry, the next lock read, or mere time.
+    async fn wait(&mut self, asleep: bool, not_before: Instant) -> Result<(), ReadError> {
+        let now = Instant::now();
+        let pause = if asleep {
+            self.limits.idle_read_interval
+        } else {
+            if self.pace.may_sleep() {
+                self.bell.idle();
+            }
+            self.pace.pause()
+        };
+        let mut deadline = now + pause;
+        if self.holes.wants_locks() {
+            deadline = deadline.min(self.lock_pace.due(now, true));
+        }
+        if let Some(due) = self.retry_clock.due() {
+            deadline = deadline.min(due);
+        }
+        tokio::select! {
+            () = self.bell.changed() => Ok(()),
+            () = self.retry_clock.asked() => Ok(()),
+            () = sleep_until(deadline.max(not_before)) => Ok(()),
+            () = self.out.closed() => Err(ReadError::Closed),
+        }
+    }
+
+    fn show_read(&self, caught_up: bool, stalled: bool) {
+        let open = self.holes.open();
+        self.show(|status| {
+            status.busy = None;
+            status.hi = self.holes.hi();
+            status.caught_up = caught_up;
+            status.stalled = stalled;
+            status.hole_ranges = open.ranges_len();
+            status.hole_ids = open.ids_len();
+            status.oldest_hole = open.first().map(|range| range.start);
+        });
+    }
+
+    fn show(&self, change: impl FnOnce(&mut SourceStatus)) {
+        self.status.send_modify(change);
+    }
+}
+
+/// Rows of a read, so that the worst of them fit half of the budget: the other half is then never
+/// the reader's own, and room for a large payload comes.
+fn batch_rows(limits: &SourceConfig) -> usize {
+    let fitting = limits.prefetch_bytes_max / 2 / ROW_COST_MAX;
+    limits.batch_rows_max.min(limits.prefetch_rows_max).min(fitting).max(1)
+}
+
+/// The gaps of the ledger above the floor, and what it counts as settled without having seen it.
+fn holes_at(start: Start) -> Holes {
+    let Start { floor, settled, open } = start;
+    let upper = settled.last().map_or(floor, |range| range.end.max(floor));
+    let mut holes = settled.gaps(floor..upper);
+    holes.union(&open);
+    Holes::new(upper - 1, holes)
+}
+
+fn row((meta, message): (Meta, Option<crate::message::Message>)) -> Result<Row, SourceError> {
+    let message = message.ok_or_else(|| SourceError::Lost {
+        what: format!("message {} was deleted while it was being read", meta.id),
+        error: None,
+    })?;
+    Ok(Row { message, held: meta.held })
+}
