@@ -17,8 +17,11 @@
 //! `main → command → app → pipeline → {source, flow, target, ledger, lease} → {message, range}`.
 //! `source` and `target` never import each other; only `pipeline` joins them.
 
+pub mod admin;
 pub mod config;
+pub mod database;
 pub mod flow;
+pub mod keeper;
 pub mod ledger;
 pub mod message;
 pub mod range;
