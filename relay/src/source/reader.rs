@@ -2,12 +2,11 @@
 //! nothing to read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::bell::BellHandle;
@@ -25,6 +24,7 @@ use super::retry::{Retry, RetryClock};
 use super::status::SourceStatus;
 use super::{Batch, FromSource, RetryBatch, RetryRow, Row, Start, session};
 use crate::config::SourceConfig;
+use crate::database::Session;
 use crate::schema::Schema;
 
 /// A holder is named once it has kept holes open for this long, and again as often.
@@ -32,7 +32,7 @@ const NAME_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads the outbox for one target. Built, then run.
 pub struct Reader {
-    client: Client,
+    client: Session,
     schema: Schema,
     target: String,
     limits: SourceConfig,
@@ -52,6 +52,8 @@ pub struct Ports {
     pub out: mpsc::Sender<FromSource>,
     /// Each value sent asks for a retry read that leaves out these ids: the heads in hand.
     pub retry: watch::Receiver<Vec<i64>>,
+    /// While true the head is left alone, and holes and `retry` are served: `retry` is full.
+    pub paused: Arc<AtomicBool>,
     /// Ends the reader.
     pub cancel: CancellationToken,
 }
@@ -60,7 +62,7 @@ impl Reader {
     /// A reader on a connection that is used for nothing else, and given up with the reader.
     #[must_use]
     pub fn new(
-        client: Client,
+        client: Session,
         schema: Schema,
         target: &str,
         limits: SourceConfig,
@@ -107,7 +109,7 @@ impl Reader {
 
 /// A reader at work.
 struct Reading {
-    client: Client,
+    client: Session,
     limits: SourceConfig,
     batch_rows: usize,
     poll: Poll,
@@ -121,6 +123,7 @@ struct Reading {
     retry_clock: RetryClock,
     budget: Arc<Budget>,
     marks: Arc<AtomicU64>,
+    paused: Arc<AtomicBool>,
     bell: BellHandle,
     out: mpsc::Sender<FromSource>,
     status: watch::Sender<SourceStatus>,
@@ -153,6 +156,7 @@ impl Reading {
             retry_clock: RetryClock::new(ports.retry),
             budget: ports.budget,
             marks: ports.marks,
+            paused: ports.paused,
             bell: ports.bell,
             out: ports.out,
             status,
@@ -201,7 +205,8 @@ impl Reading {
         let begun = Instant::now();
         let as_of = self.marks.load(Ordering::Acquire);
         // At `holes_max` the head is left alone, and the holes are served on.
-        let stalled = self.holes.open().ranges_len() >= self.limits.holes_max;
+        let full = self.holes.open().ranges_len() >= self.limits.holes_max;
+        let stalled = full || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
         let rest = Pace::rest(begun.elapsed(), self.holes.open().ranges_len());
