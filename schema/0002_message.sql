@@ -17,7 +17,10 @@ BEGIN
                 set_bit(set_bit(
                     overlay(
                         uuid_send(gen_random_uuid())
-                        PLACING substring(int8send(floor(date_part('epoch', clock_timestamp()) * 1000)::bigint) FROM 3)
+                        PLACING substring(
+                            int8send(floor(date_part('epoch', clock_timestamp()) * 1000)::bigint)
+                            FROM 3
+                        )
                         FROM 1 FOR 6
                     ), 52, 1), 53, 1),
                 'hex')::uuid;
@@ -49,7 +52,7 @@ REVOKE ALL ON FUNCTION outbox.header_names_allowed(jsonb) FROM PUBLIC;
 -- CACHE 1, because a cached id is an id that commits long after its neighbours.
 -- created_at is for people and decides nothing: clocks step back.
 CREATE TABLE outbox.message (
-    id         bigint      GENERATED ALWAYS AS IDENTITY (MINVALUE 1 MAXVALUE 4611686018427387904 CACHE 1) PRIMARY KEY,
+    id         bigint      GENERATED ALWAYS AS IDENTITY (MAXVALUE 4611686018427387904 CACHE 1) PRIMARY KEY,
     created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
     message_id uuid        NOT NULL DEFAULT outbox.uuidv7(),
     topic      text        NOT NULL,

@@ -6,6 +6,9 @@
 -- lock the one row that every mark updates. The mark is one statement over all
 -- of these tables, so they cannot disagree; CHECKs carry the state of each row.
 
+-- The mark finds its row by ctid: by primary key it would walk all the versions
+-- that somebody's snapshot pins. A ledger is a page or two, which the planner
+-- rather scans: the lease session sets enable_seqscan = off and gets a Tid Scan.
 CREATE TABLE outbox.ledger (
     target     text           PRIMARY KEY,
     -- Changes when somebody else than the pipeline rewrote the ledger (rebuild).

@@ -6,7 +6,9 @@
 -- UTF-8, bytea as it is. A literal or parameter of no declared type is text,
 -- that is: sent as written, and NULL is the tombstone in all three.
 
-CREATE FUNCTION outbox.publish(topic text, key text, payload bytea, headers jsonb DEFAULT NULL, type text DEFAULT NULL)
+CREATE FUNCTION outbox.publish(
+    topic text, key text, payload bytea, headers jsonb DEFAULT NULL, type text DEFAULT NULL
+)
     RETURNS uuid
     LANGUAGE plpgsql VOLATILE
     SET search_path = pg_catalog, pg_temp
@@ -20,12 +22,16 @@ BEGIN
 END
 $function$;
 
-CREATE FUNCTION outbox.publish(topic text, key text, payload text, headers jsonb DEFAULT NULL, type text DEFAULT NULL)
+CREATE FUNCTION outbox.publish(
+    topic text, key text, payload text, headers jsonb DEFAULT NULL, type text DEFAULT NULL
+)
     RETURNS uuid
     LANGUAGE sql VOLATILE
     RETURN outbox.publish(topic, key, convert_to(payload, 'UTF8'), headers, type);
 
-CREATE FUNCTION outbox.publish(topic text, key text, payload jsonb, headers jsonb DEFAULT NULL, type text DEFAULT NULL)
+CREATE FUNCTION outbox.publish(
+    topic text, key text, payload jsonb, headers jsonb DEFAULT NULL, type text DEFAULT NULL
+)
     RETURNS uuid
     LANGUAGE sql VOLATILE
     RETURN outbox.publish(topic, key, convert_to(payload::text, 'UTF8'), headers, type);

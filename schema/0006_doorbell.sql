@@ -44,8 +44,8 @@ BEGIN
         SELECT bell.k1, bell.k2 INTO k1, k2 FROM outbox.lock_key('@bell') AS bell;
         body := format($body$
 BEGIN
-    IF NOT pg_catalog.pg_try_advisory_xact_lock_shared(%s, %s) THEN
-        PERFORM pg_catalog.pg_notify(TG_TABLE_SCHEMA OPERATOR(pg_catalog.||) '_bell', '');
+    IF NOT pg_try_advisory_xact_lock_shared(%s, %s) THEN
+        PERFORM pg_notify(TG_TABLE_SCHEMA || '_bell', '');
     END IF;
     RETURN NULL;
 END

@@ -1,1 +1,4 @@
-fn main() {}
+//! The one integration binary: real services, started by `./dev test`.
+
+mod schema;
+mod support;

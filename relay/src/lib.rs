@@ -17,10 +17,26 @@
 //! `main → command → app → pipeline → {source, flow, target, ledger, lease} → {message, range}`.
 //! `source` and `target` never import each other; only `pipeline` joins them.
 
+pub mod admin;
+pub mod app;
+pub mod board;
+pub mod cli;
+pub mod command;
 pub mod config;
+mod crash;
+pub mod database;
+pub mod exit;
+pub mod flow;
+pub mod keeper;
+pub mod lease;
+pub mod ledger;
 pub mod message;
+mod notify;
+pub mod pipeline;
 pub mod range;
 pub mod route;
 pub mod schema;
+pub mod shutdown;
 pub mod source;
 pub mod target;
+pub mod telemetry;

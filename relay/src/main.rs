@@ -1,1 +1,29 @@
-fn main() {}
+//! Bootstrap: parse, load, build the runtime, map the outcome to an exit code.
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use outbox_relay::cli::{Cli, Command};
+use outbox_relay::command;
+use outbox_relay::config::Config;
+use outbox_relay::exit::Failure;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            // Standard error may be closed; the exit code says it all the same.
+            let _ = std::io::Write::write_fmt(&mut std::io::stderr(), format_args!("error: {failure}\n"));
+            failure.code()
+        }
+    }
+}
+
+fn execute(cli: Cli) -> Result<(), Failure> {
+    let load = || Config::load(&cli.config).map_err(Failure::configuration);
+    match cli.command {
+        Command::Run => command::run::run(load()?),
+        Command::Migrate(args) => command::block_on(command::migrate::migrate(args, load)),
+    }
+}

@@ -1,0 +1,112 @@
+//! The composition root: builds every part, then runs them. Nothing else starts tasks that outlive
+//! a pipeline.
+
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+
+use crate::board::Board;
+use crate::config::{BrokerConfig, Config};
+use crate::exit::Failure;
+use crate::keeper;
+use crate::notify::notify;
+use crate::pipeline::{self, Context, PipelineError};
+use crate::schema::Schema;
+use crate::shutdown::{Shutdown, Signals, escalate};
+use crate::source::Bell;
+use crate::target::{AmqpTarget, KafkaTarget};
+
+/// The daemon, built and not started.
+#[derive(Debug)]
+pub struct App {
+    config: Config,
+    schema: Schema,
+    board: Board,
+    shutdown: Shutdown,
+}
+
+impl App {
+    /// Builds everything that can be built without a connection.
+    ///
+    /// # Errors
+    /// A configuration that cannot work.
+    pub fn build(config: Config) -> Result<Self, Failure> {
+        let schema = config.database.schema.parse::<Schema>().map_err(Failure::configuration)?;
+        let board = Board::new(config.targets.iter().map(|target| target.name.as_str()));
+        Ok(Self { config, schema, board, shutdown: Shutdown::default() })
+    }
+
+    /// Runs until a signal, or until a part ends for good; then everything is joined.
+    ///
+    /// # Errors
+    /// What made it end, if that was not a signal.
+    pub async fn run(self) -> Result<(), Failure> {
+        let Self { config, schema, board, shutdown } = self;
+        let signals = Signals::listen()?;
+        let stopped = CancellationToken::new();
+        let mut background = JoinSet::new();
+        background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
+        background.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
+        let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
+        background.spawn(bell.run(stopped.clone()));
+        background.spawn(keeper::run(config.clone(), schema.clone(), shutdown.stop.clone()));
+
+        let mut pipelines = JoinSet::new();
+        for target in &config.targets {
+            let context = Context {
+                database: config.database.clone(),
+                schema: schema.clone(),
+                source: config.source.clone(),
+                lease: config.lease.clone(),
+                target: target.clone(),
+                board: board.clone(),
+                bell: bell_handle.clone(),
+            };
+            spawn(&mut pipelines, context, shutdown.clone());
+        }
+        let outcome = first_failure(&mut pipelines, &shutdown).await;
+        stopped.cancel();
+        background.shutdown().await;
+        outcome
+    }
+}
+
+fn spawn(
+    pipelines: &mut JoinSet<Result<(), PipelineError>>,
+    context: Context,
+    shutdown: Shutdown,
+) {
+    match context.target.broker.clone() {
+        BrokerConfig::Amqp(broker) => {
+            let target = context.target.clone();
+            let make = move || AmqpTarget::new(&target, &broker);
+            pipelines.spawn(pipeline::supervise(context, make, shutdown));
+        }
+        BrokerConfig::Kafka(broker) => {
+            let target = context.target.clone();
+            let make = move || KafkaTarget::new(&target, &broker);
+            pipelines.spawn(pipeline::supervise(context, make, shutdown));
+        }
+    }
+}
+
+/// Joins all pipelines. The first that ends with an error, or dies, stops the others: visibly, and
+/// after they have settled what is confirmed.
+async fn first_failure(
+    pipelines: &mut JoinSet<Result<(), PipelineError>>,
+    shutdown: &Shutdown,
+) -> Result<(), Failure> {
+    let mut outcome = Ok(());
+    while let Some(ended) = pipelines.join_next().await {
+        let failure = match ended {
+            Ok(Ok(())) => continue,
+            Ok(Err(error @ PipelineError::Configuration { .. })) => Failure::configuration(error),
+            Ok(Err(error)) => Failure::from(error),
+            Err(panic) => Failure::from(anyhow::anyhow!("a pipeline died: {panic}")),
+        };
+        if outcome.is_ok() {
+            outcome = Err(failure);
+        }
+        shutdown.stop.cancel();
+    }
+    outcome
+}

@@ -1,0 +1,226 @@
+//! Connections to PostgreSQL: how they are made, what every session is set to, which server they
+//! show.
+
+mod tls;
+
+use std::ops::{Deref, DerefMut};
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+use tokio_postgres::error::SqlState;
+use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
+
+use crate::config::{DatabaseConfig, TlsMode};
+
+/// A session, with the task that drives it. Dropping it closes the connection.
+#[derive(Debug)]
+pub struct Session {
+    client: Client,
+    /// The task that moves the bytes; it ends when the connection does.
+    _driver: JoinSet<()>,
+}
+
+/// Why the database cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Not now: it is down, restarting, out of connections, or the network is.
+    #[error("database unavailable: {0}")]
+    Unavailable(String),
+    /// It will not work as configured: exit 78.
+    #[error("database refused the connection: {reason}\nhint: {hint}")]
+    Configuration {
+        /// What the server (or the TLS library) said.
+        reason: String,
+        /// What the operator can do.
+        hint: &'static str,
+    },
+}
+
+/// What identifies one server at one time. All connections of a pipeline must show the same, or it
+/// could read from one server and mark on another, behind an address that moves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ServerIdentity {
+    system_identifier: i64,
+    timeline: String,
+    started_at: String,
+}
+
+impl Deref for Session {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+impl DerefMut for Session {
+    fn deref_mut(&mut self) -> &mut Client {
+        &mut self.client
+    }
+}
+
+impl Session {
+    /// Connects and sets the session up.
+    ///
+    /// Cancel safety: dropping the future leaves no connection behind.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn connect(config: &DatabaseConfig, name: &str) -> Result<Self, DatabaseError> {
+        Self::connect_notified(config, name, |_| {}).await
+    }
+
+    /// Like `connect`, and calls `on_notice` with the channel of each notification that comes.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn connect_notified(
+        config: &DatabaseConfig,
+        name: &str,
+        on_notice: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, DatabaseError> {
+        let driver = client_config(config, name)?;
+        let connecting = async {
+            match config.tls.mode {
+                TlsMode::Disable => drive(driver.connect(NoTls).await?, on_notice),
+                TlsMode::VerifyFull => {
+                    let tls = tls::connector(&config.tls)?;
+                    drive(driver.connect(tls).await?, on_notice)
+                }
+            }
+        };
+        // The driver's own time-out covers one address and not the handshake that follows.
+        let session = tokio::time::timeout(config.connect_timeout, connecting)
+            .await
+            .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))??;
+        session.set_up(config).await?;
+        Ok(session)
+    }
+
+    async fn set_up(&self, config: &DatabaseConfig) -> Result<(), DatabaseError> {
+        // row_security = off turns a policy that hides rows into an error: hidden rows would be lost.
+        let settings = format!(
+            "SET lock_timeout = {}; SET statement_timeout = {}; \
+             SET idle_in_transaction_session_timeout = '30s'; SET row_security = off; \
+             SET search_path = pg_catalog; SET client_min_messages = warning; \
+             SET timezone = 'UTC'; SET jit = off; SET default_transaction_read_only = off",
+            config.lock_timeout.as_millis(),
+            config.statement_timeout.as_millis(),
+        );
+        Ok(self.client.batch_execute(&settings).await?)
+    }
+
+    /// Which server this is. A standby is no server for a relay: nothing can be marked there.
+    ///
+    /// # Errors
+    /// `Unavailable` for a standby or a lost connection.
+    pub async fn identity(&self) -> Result<ServerIdentity, DatabaseError> {
+        let recovering: bool =
+            self.client.query_one("SELECT pg_is_in_recovery()", &[]).await?.get(0);
+        if recovering {
+            return Err(DatabaseError::Unavailable("the server is a standby".into()));
+        }
+        let row = self.client.query_one(IDENTITY, &[]).await?;
+        Ok(ServerIdentity {
+            system_identifier: row.get(0),
+            timeline: row.get(1),
+            started_at: row.get(2),
+        })
+    }
+}
+
+// The timeline changes at a promotion, the start time at a restart; both without a new system.
+const IDENTITY: &str = "
+SELECT system_identifier,
+       left(pg_walfile_name(pg_current_wal_insert_lsn()), 8),
+       pg_postmaster_start_time()::text
+FROM pg_control_system()";
+
+fn client_config(
+    config: &DatabaseConfig,
+    name: &str,
+) -> Result<tokio_postgres::Config, DatabaseError> {
+    let mut client = tokio_postgres::Config::from_str(&config.url).map_err(|error| {
+        let reason = error.to_string();
+        DatabaseError::Configuration { reason, hint: "write database.url as postgres://user@host:port/database" }
+    })?;
+    if let Some(password) = &config.password {
+        client.password(password.expose_secret());
+    }
+    client
+        .application_name(name)
+        .connect_timeout(config.connect_timeout)
+        // Without these a server that vanished is noticed after two hours.
+        .keepalives(true)
+        .keepalives_idle(Duration::from_secs(5))
+        .keepalives_interval(Duration::from_secs(2))
+        .keepalives_retries(3)
+        .tcp_user_timeout(Duration::from_secs(10));
+    Ok(client)
+}
+
+fn drive<T>(
+    (client, mut connection): (Client, Connection<Socket, T>),
+    on_notice: impl Fn(&str) + Send + 'static,
+) -> Result<Session, DatabaseError>
+where
+    T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+{
+    let mut driver = JoinSet::new();
+    driver.spawn(async move {
+        // An error ends the connection, and every query on the client says so.
+        while let Some(Ok(message)) =
+            std::future::poll_fn(|cx| connection.poll_message(cx)).await
+        {
+            if let AsyncMessage::Notification(notification) = message {
+                on_notice(notification.channel());
+            }
+        }
+    });
+    Ok(Session { client, _driver: driver })
+}
+
+impl From<tokio_postgres::Error> for DatabaseError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        let reason = describe(&error);
+        let Some(code) = error.code() else { return Self::Unavailable(reason) };
+        let hint = if *code == SqlState::INVALID_PASSWORD
+            || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
+        {
+            "check the user in database.url, its password, and pg_hba.conf"
+        } else if *code == SqlState::INVALID_CATALOG_NAME {
+            "check the database name at the end of database.url"
+        } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+            "run `outbox-relay migrate --grant-relay ROLE` as the owner; `outbox-relay check` names each missing grant"
+        } else if *code == SqlState::UNDEFINED_TABLE
+            || *code == SqlState::INVALID_SCHEMA_NAME
+            || *code == SqlState::UNDEFINED_COLUMN
+            || *code == SqlState::UNDEFINED_FUNCTION
+        {
+            "run `outbox-relay migrate` with this version of the relay"
+        } else {
+            return Self::Unavailable(reason);
+        };
+        Self::Configuration { reason, hint }
+    }
+}
+
+/// One line: tokio-postgres says only "db error" and keeps what the server said as the cause.
+#[must_use]
+pub fn describe(error: &tokio_postgres::Error) -> String {
+    match error.as_db_error() {
+        Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
+        None => {
+            let mut text = error.to_string();
+            let mut cause = std::error::Error::source(error);
+            while let Some(error) = cause {
+                text.push_str(": ");
+                text.push_str(&error.to_string());
+                cause = error.source();
+            }
+            text
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! Rows of `retry` that are in hand: what was read, what waits behind its head, what is done.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+
+use super::item::Item;
+
+/// What is known of a row of `retry` that this process took in hand.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Waiting, in flight, or without an outcome.
+    InHand,
+    /// Its `retry` row will be changed or deleted by a mark to come.
+    Decided,
+    /// That was committed by this mark. A read that began earlier may still show the old row.
+    Committed(u64),
+}
+
+/// Rows of `retry` in hand.
+#[derive(Debug, Default)]
+pub(super) struct Retrying {
+    rows: HashMap<i64, State>,
+    /// Ready to be sent.
+    ready: VecDeque<Item>,
+    /// Followers of a head (by its id), to be sent once it is delivered.
+    chains: HashMap<i64, Vec<Item>>,
+    /// Keys whose head was refused since its followers were read: those are not sent.
+    blocked: HashSet<Box<str>>,
+}
+
+impl Retrying {
+    /// Whether the row is in hand, or known better than the read that shows it.
+    pub(super) fn knows(&self, id: i64) -> bool {
+        self.rows.contains_key(&id)
+    }
+
+    /// Takes a head, or a row that neither holds nor waits.
+    pub(super) fn take_head(&mut self, item: Item) {
+        if let Some(key) = item.holding_key() {
+            self.blocked.remove(key);
+        }
+        self.rows.insert(item.id(), State::InHand);
+        self.ready.push_back(item);
+    }
+
+    /// Takes a row that waits for its head.
+    pub(super) fn take_follower(&mut self, head: i64, item: Item) {
+        self.rows.insert(item.id(), State::InHand);
+        self.chains.entry(head).or_default().push(item);
+    }
+
+    /// A fresh row that is in flight now stands in `retry` as well (a straggler).
+    pub(super) fn adopt(&mut self, id: i64) {
+        self.rows.insert(id, State::InHand);
+    }
+
+    /// The next row to send. Rows behind a refused head come as `Err`: they are not sent, stay in
+    /// `retry`, and are no longer in hand.
+    pub(super) fn pop(&mut self) -> Option<Result<Item, Item>> {
+        let item = self.ready.pop_front()?;
+        let blocked = !self.blocked.is_empty()
+            && item.holding_key().is_some_and(|key| self.blocked.contains(key));
+        if blocked {
+            self.rows.remove(&item.id());
+            return Some(Err(item));
+        }
+        Some(Ok(item))
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
+    }
+
+    /// The row was delivered, buried or is gone: its followers may go.
+    pub(super) fn passed(&mut self, id: i64) {
+        self.rows.insert(id, State::Decided);
+        self.ready.extend(self.chains.remove(&id).unwrap_or_default());
+    }
+
+    /// The row was refused: its followers stay in `retry` and are given back.
+    pub(super) fn refused(&mut self, id: i64, holding_key: Option<&str>) -> Vec<Item> {
+        self.rows.insert(id, State::Decided);
+        if let Some(key) = holding_key {
+            self.blocked.insert(key.into());
+        }
+        let chain = self.chains.remove(&id).unwrap_or_default();
+        for item in &chain {
+            self.rows.remove(&item.id());
+        }
+        chain
+    }
+
+    /// The row is not in hand any more and nothing was decided.
+    pub(super) fn drop_row(&mut self, id: i64) {
+        self.rows.remove(&id);
+    }
+
+    /// Mark `number` committed what was decided about the row.
+    pub(super) fn committed(&mut self, id: i64, number: u64) {
+        if let Some(state) = self.rows.get_mut(&id)
+            && *state == State::Decided
+        {
+            *state = State::Committed(number);
+        }
+    }
+
+    /// A read that saw the marks up to `as_of` was taken in: older ones cannot come any more.
+    pub(super) fn forget(&mut self, as_of: u64) {
+        self.rows.retain(|_, state| !matches!(state, State::Committed(number) if *number <= as_of));
+    }
+
+    /// What the oldest read of a row that is still to be sent knew of marks.
+    pub(super) fn oldest_as_of(&self) -> Option<u64> {
+        self.ready.iter().chain(self.chains.values().flatten()).map(|item| item.as_of).min()
+    }
+
+    /// Rows in hand, or known better than any read under way.
+    pub(super) fn ids(&self) -> Vec<i64> {
+        self.rows.keys().copied().collect()
+    }
+
+    /// Rows that are remembered.
+    #[cfg(test)]
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+}

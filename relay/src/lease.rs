@@ -1,0 +1,141 @@
+//! The lease: one session holds the pipeline's lock and runs every mark.
+//!
+//! A mark can only commit while the lock is held, each mark is a ping, and a predecessor cannot mark
+//! after its successor began. `idle_session_timeout` makes it a lease on the database's clock: a
+//! process that hangs loses its session, where a bare lock would be held for ever.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio_postgres::types::ToSql;
+
+use crate::config::LeaseConfig;
+use crate::database::{DatabaseError, Session};
+use crate::schema::Schema;
+
+/// The session that holds the lock of one pipeline.
+#[derive(Debug)]
+pub struct Lease {
+    session: Session,
+    clock: LeaseClock,
+}
+
+impl Lease {
+    /// Takes the lock of `name` if it is free; gives the session back if another holds it.
+    ///
+    /// The lock is tried, never waited for: a waiting statement would hold a snapshot.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn try_take(
+        session: Session,
+        schema: &Schema,
+        name: &str,
+        config: &LeaseConfig,
+    ) -> Result<Result<Self, Session>, DatabaseError> {
+        let clock = LeaseClock::new(config.ttl);
+        let taken: bool = session.query_one(&schema.sql(TRY_LOCK), &[&name]).await?.get(0);
+        if !taken {
+            return Ok(Err(session));
+        }
+        // Losing the last marks in a crash of the server only sends those messages again; waiting
+        // for the disk at each mark would cost every outbox its speed.
+        let settings = format!(
+            "SET idle_session_timeout = {}; SET synchronous_commit = off",
+            config.ttl.as_millis()
+        );
+        session.batch_execute(&settings).await?;
+        Ok(Ok(Self { session, clock }))
+    }
+
+    /// The session, for a statement that counts as a ping when it is answered.
+    pub fn session(&mut self) -> &mut Session {
+        &mut self.session
+    }
+
+    /// The clock that says whether the lease can still be ours.
+    #[must_use]
+    pub fn clock(&self) -> LeaseClock {
+        self.clock.clone()
+    }
+
+    /// Shows the database that this process is alive.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn ping(&mut self) -> Result<(), DatabaseError> {
+        let sent = Instant::now();
+        self.session.batch_execute("SELECT").await?;
+        self.clock.answered(sent);
+        Ok(())
+    }
+
+    /// Runs a statement; its answer renews the lease from the moment it was sent.
+    ///
+    /// # Errors
+    /// The database's.
+    pub async fn query_opt(
+        &mut self,
+        statement: &tokio_postgres::Statement,
+        parameters: &[&(dyn ToSql + Sync)],
+    ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+        let sent = Instant::now();
+        let row = self.session.query_opt(statement, parameters).await?;
+        self.clock.answered(sent);
+        Ok(row)
+    }
+}
+
+const TRY_LOCK: &str = "
+SELECT pg_try_advisory_lock(key.k1, key.k2) FROM outbox.lock_key($1) AS key";
+
+/// When the lease was last renewed, as this process can prove it: counted from the *sending* of the
+/// last statement that was answered, since the server's idle clock started no earlier.
+#[derive(Debug, Clone)]
+pub struct LeaseClock {
+    base: Instant,
+    /// Milliseconds since `base`.
+    renewed_ms: Arc<AtomicU64>,
+    ttl: Duration,
+}
+
+impl LeaseClock {
+    fn new(ttl: Duration) -> Self {
+        Self { base: Instant::now(), renewed_ms: Arc::default(), ttl }
+    }
+
+    fn answered(&self, sent: Instant) {
+        let ms = sent.saturating_duration_since(self.base).as_millis();
+        self.renewed_ms.fetch_max(u64::try_from(ms).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+
+    /// Publishing stops at half of the lease, long before another can take it.
+    #[must_use]
+    pub fn may_publish(&self, now: Instant) -> bool {
+        now < self.publish_until()
+    }
+
+    /// Until when publishing is allowed if no statement is answered meanwhile.
+    #[must_use]
+    pub fn publish_until(&self) -> Instant {
+        let renewed = Duration::from_millis(self.renewed_ms.load(Ordering::Relaxed));
+        self.base + renewed + self.ttl / 2
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn publishing_stops_at_half_the_lease_counted_from_the_sending() {
+        let clock = LeaseClock::new(Duration::from_secs(4));
+        let sent = clock.base + Duration::from_secs(1);
+        assert!(clock.may_publish(clock.base + Duration::from_millis(1_999)));
+        assert!(!clock.may_publish(clock.base + Duration::from_secs(2)));
+        clock.answered(sent);
+        assert!(clock.may_publish(sent + Duration::from_millis(1_999)));
+        assert!(!clock.may_publish(sent + Duration::from_secs(2)));
+    }
+}

@@ -1,0 +1,110 @@
+//! The ledger: per target, the set of ids that are settled. It is the only progress there is.
+//!
+//! `progress` decides (pure) what the next mark holds; `mark` writes it, as one statement on the
+//! session that holds the pipeline's lock.
+
+pub mod mark;
+pub mod progress;
+
+use crate::range::RangeSet;
+
+/// One change of the ledger: everything in it becomes true in one statement, or nothing does.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Mark {
+    /// Ids that become settled.
+    pub settled: RangeSet,
+    /// Ids read past but never seen that are settled as open holes: loaded again at the next start.
+    pub opened: RangeSet,
+    /// Ids of recorded open holes that are settled for good now: they arrived and were dealt with,
+    /// or they were proved dead.
+    pub closed: RangeSet,
+    /// Ids proved dead (rolled back): remembered until the floor passes them, so that the keeper
+    /// finds a row that was wrongly given up.
+    pub dead: RangeSet,
+    /// Rows that go to `retry`, or whose `retry` row changes.
+    pub set_aside: Vec<SetAside>,
+    /// Rows that leave `retry`: delivered, or gone.
+    pub resolved: Vec<i64>,
+    /// Rows that go to `dead`.
+    pub buried: Vec<Buried>,
+    /// Ordering keys whose rows in `retry` changed: their head must be due.
+    pub keys: Vec<String>,
+}
+
+impl Mark {
+    /// Whether there is nothing to write.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.settled.is_empty()
+            && self.closed.is_empty()
+            && self.set_aside.is_empty()
+            && self.resolved.is_empty()
+            && self.buried.is_empty()
+    }
+
+    /// Whether `settled` is all of it: then the statement that runs thousands of times suffices.
+    #[must_use]
+    pub fn is_plain(&self) -> bool {
+        self.opened.is_empty()
+            && self.closed.is_empty()
+            && self.dead.is_empty()
+            && self.set_aside.is_empty()
+            && self.resolved.is_empty()
+            && self.buried.is_empty()
+    }
+}
+
+/// A row of `retry`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SetAside {
+    /// The message's id.
+    pub id: i64,
+    /// Its ordering key.
+    pub key: Option<String>,
+    /// Whether later rows of the key wait for it.
+    pub holds: bool,
+    /// How often it was refused.
+    pub attempts: u32,
+    /// When it is due, counted from the commit; `None`: when it becomes the head of its key.
+    pub due_in: Option<std::time::Duration>,
+    /// Why it is there.
+    pub class: Class,
+    /// For people.
+    pub reason: Option<String>,
+}
+
+/// Why a row stands in `retry`: the values of `retry.class`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// The broker refused it.
+    Refused,
+    /// An earlier row of its key stands in `retry`.
+    Held,
+    /// Sent, and without an outcome for long while later ones were confirmed.
+    Straggler,
+}
+
+impl Class {
+    /// The column's value.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Held => "held",
+            Self::Straggler => "straggler",
+        }
+    }
+}
+
+/// A row that goes to `dead`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Buried {
+    /// The message's id.
+    pub id: i64,
+    /// The key that it holds until the burial is committed.
+    pub key: Option<String>,
+    /// How often it was tried.
+    pub attempts: u32,
+    /// For people: what refused it, with the limit and the actual size where there is one.
+    pub reason: String,
+}

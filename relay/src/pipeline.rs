@@ -1,0 +1,199 @@
+//! One target's pipeline: joins the reader, the flow, the target and the ledger.
+//!
+//! Four tasks: the reader (its own connection), the target's driver, the lease's writer, and the
+//! loop here, which feeds the pure flow with events and carries out its commands. They live and die
+//! together: when one ends, everything in memory is void, and the pipeline starts anew from what
+//! the database has.
+
+mod driver;
+mod error;
+mod feed;
+mod link;
+mod start;
+mod steady;
+mod tally;
+mod writer;
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+pub use error::PipelineError;
+
+use crate::board::{Board, State};
+use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
+use crate::database::Session;
+use crate::flow::{Backoff, Flow, Policy};
+use crate::ledger::progress::Progress;
+use crate::schema::Schema;
+use crate::shutdown::Shutdown;
+use crate::source::{BellHandle, Ports, Reader, Start};
+use crate::target::Target;
+use driver::drive;
+use feed::Feed;
+use link::Link;
+use start::{Takeover, take_over};
+use steady::Steady;
+use tally::Tally;
+use writer::write_marks;
+
+/// What a pipeline is made of, apart from its target.
+#[derive(Debug, Clone)]
+pub struct Context {
+    /// `[database]`
+    pub database: DatabaseConfig,
+    /// The schema that holds the outbox.
+    pub schema: Schema,
+    /// `[source]`
+    pub source: SourceConfig,
+    /// `[lease]`
+    pub lease: LeaseConfig,
+    /// `[target.NAME]`
+    pub target: TargetConfig,
+    /// Where it says what it is doing.
+    pub board: Board,
+    /// The doorbell of this process.
+    pub bell: BellHandle,
+}
+
+impl Context {
+    fn session_name(&self, role: &str) -> String {
+        start::session_name(&self.target.name, role)
+    }
+
+    fn policy(&self) -> Policy {
+        let target = &self.target;
+        Policy {
+            window_messages_max: target.window_messages_max,
+            window_bytes_max: target.window_bytes_max,
+            attempts_max: target.attempts_max,
+            retry_backoff: Backoff { min: target.retry_backoff_min, max: target.retry_backoff_max },
+            confirm_timeout: target.confirm_timeout,
+            straggler_after: target.straggler_after,
+            stragglers_max: target.stragglers_max,
+            row_bytes_max: self.source.row_bytes_max,
+        }
+    }
+}
+
+/// Supervises a pipeline for the life of the daemon: starts it, and starts it anew whenever it
+/// loses the database, until `shutdown.stop`. `make` builds the target of one life.
+///
+/// # Errors
+/// Only what no restart of the pipeline can mend ([`PipelineError::Configuration`]).
+pub async fn supervise<T: Target + 'static>(
+    context: Context,
+    make: impl Fn() -> T,
+    shutdown: Shutdown,
+) -> Result<(), PipelineError> {
+    let name = context.target.name.clone();
+    let mut jitter = crate::flow::Jitter::new(seed());
+    let backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(5) };
+    let mut failures = 0;
+    while !shutdown.stop.is_cancelled() {
+        let began = Instant::now();
+        let Err(error) = run_once(&context, make(), &shutdown).await else { return Ok(()) };
+        // A life that lasted is no failure in a row.
+        failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
+        let pause = match error {
+            PipelineError::Configuration { .. } => return Err(error),
+            PipelineError::Lost(reason) => {
+                tracing::warn!(target_name = name, error = reason, "pipeline lost the database, starting anew");
+                context.board.set(&name, State::Waiting(reason));
+                backoff.delay(failures, &mut jitter)
+            }
+            PipelineError::Stopped { reason, hint } => {
+                tracing::error!(target_name = name, reason, hint, "pipeline stopped, nothing is lost");
+                context.board.set(&name, State::Stopped(reason));
+                STOPPED_PAUSE
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = shutdown.stop.cancelled() => {}
+        }
+    }
+    Ok(())
+}
+
+/// A stopped pipeline looks this often whether somebody has mended what stopped it.
+const STOPPED_PAUSE: Duration = Duration::from_secs(10);
+
+/// One life: from the lock to its loss, or to the end of the daemon.
+async fn run_once<T: Target + 'static>(
+    context: &Context,
+    target: T,
+    shutdown: &Shutdown,
+) -> Result<(), PipelineError> {
+    let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
+    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, retry_rows } = takeover;
+    let name = &context.target.name;
+    tracing::info!(target_name = name, pending_from = settled.last().map_or(1, |r| r.end), "leading");
+    let clock = lease.clock();
+    let now = Instant::now();
+    let flow = Flow::new(
+        context.policy(),
+        Progress::new(settled.clone(), open.clone()),
+        predecessor_id,
+        seed(),
+    );
+    let (feed, ports) = Feed::new(context, retry_rows);
+    let (commands, command_queue) = mpsc::unbounded_channel();
+    let (report_queue, reports) = mpsc::unbounded_channel();
+    let (marks, mark_queue) = mpsc::channel(1);
+    let (marked_queue, marked) = mpsc::unbounded_channel();
+
+    let mut tasks = JoinSet::new();
+    tasks.spawn(read(context.clone(), reader, Start { floor, settled, open }, ports));
+    tasks.spawn(write_marks(lease, marker, context.lease.ping_interval, mark_queue, marked_queue));
+    // On its own: it must have disconnected before this life is over, whatever became of the others.
+    let mut publishing = JoinSet::new();
+    let blocked = Arc::new(AtomicBool::new(false));
+    publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked)));
+
+    let steady = Steady {
+        context,
+        flow,
+        feed,
+        clock,
+        link: Link::new(&context.target, now, seed()),
+        commands,
+        reports,
+        marks,
+        marked,
+        blocked,
+        heard_at: now,
+        marking: false,
+        mark_at: now,
+        retry_at: now,
+        tally: Tally::new(name, now),
+        connected_once: false,
+    };
+    let outcome = steady.run(&mut tasks, shutdown).await;
+    while let Some(ended) = publishing.join_next().await {
+        if let Err(panic) = ended {
+            return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
+        }
+    }
+    tasks.shutdown().await;
+    outcome
+}
+
+async fn read(
+    context: Context,
+    session: Session,
+    start: Start,
+    ports: Ports,
+) -> Result<(), PipelineError> {
+    let (schema, limits) = (context.schema, context.source);
+    let reader = Reader::new(session, schema, &context.target.name, limits, start);
+    Ok(reader.run(ports).await?)
+}
+
+fn seed() -> u64 {
+    // Only spread is asked of it: two relays that lost the same database should not knock together.
+    uuid::Uuid::new_v4().as_u64_pair().0
+}

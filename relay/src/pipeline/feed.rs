@@ -1,0 +1,152 @@
+//! The reader's side of a pipeline: what it may hold, what it is told, what comes from it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use super::{Context, PipelineError};
+use crate::config::Unrouted;
+use crate::flow::{FreshRead, FreshRow, RetryRow, Room};
+use crate::ledger::Mark;
+use crate::message::Message;
+use crate::route::Router;
+use crate::source::{Batch, Budget, FromSource, Ports, RetryBatch};
+
+/// Reads that wait for the flow. The budget bounds the rows; this only lets the reader work ahead.
+const BATCHES_AHEAD: usize = 4;
+
+/// The reader as the loop sees it.
+pub(super) struct Feed {
+    budget: Arc<Budget>,
+    /// The number of the last committed mark: what a read that begins from now on will have seen.
+    marks: Arc<AtomicU64>,
+    batches: mpsc::Receiver<FromSource>,
+    /// Asks for a read of `retry`, without these heads.
+    retry: watch::Sender<Vec<i64>>,
+    router: Router,
+    unrouted: Unrouted,
+    /// Rows in `retry`: at the start, and counted along.
+    retry_rows: u64,
+    retry_rows_max: u64,
+    /// Dropped with the feed: the reader ends.
+    cancel: CancellationToken,
+}
+
+/// A read, with the route of each row.
+pub(super) enum Fed {
+    Fresh(FreshRead),
+    Retry { rows: Vec<RetryRow>, as_of: u64 },
+}
+
+impl Feed {
+    pub(super) fn new(context: &Context, retry_rows: u64) -> (Self, Ports) {
+        let source = &context.source;
+        let budget = Budget::new(source.prefetch_rows_max, source.prefetch_bytes_max);
+        let marks = Arc::new(AtomicU64::new(0));
+        let (out, batches) = mpsc::channel(BATCHES_AHEAD);
+        let (retry, asked) = watch::channel(Vec::new());
+        let cancel = CancellationToken::new();
+        let ports = Ports {
+            budget: Arc::clone(&budget),
+            marks: Arc::clone(&marks),
+            bell: context.bell.clone(),
+            out,
+            retry: asked,
+            cancel: cancel.clone(),
+        };
+        let feed = Self {
+            budget,
+            marks,
+            batches,
+            retry,
+            router: Router::new(context.target.routes.clone()),
+            unrouted: context.target.unrouted,
+            retry_rows,
+            retry_rows_max: context.target.retry_rows_max,
+            cancel,
+        };
+        (feed, ports)
+    }
+
+    /// The next read; `None` when the reader has ended.
+    ///
+    /// Cancel safety: a read is either still to come or returned.
+    pub(super) async fn next(&mut self) -> Result<Option<Fed>, PipelineError> {
+        match self.batches.recv().await {
+            None => Ok(None),
+            Some(FromSource::Batch(batch)) => self.fresh(batch).map(Some),
+            Some(FromSource::Retry(batch)) => Ok(Some(self.retry(batch))),
+        }
+    }
+
+    fn fresh(&mut self, batch: Batch) -> Result<Fed, PipelineError> {
+        let Batch { as_of, rows, opened, dead, caught_up } = batch;
+        let mut fresh = Vec::with_capacity(rows.len());
+        for row in rows {
+            let route = self.router.route(&row.message);
+            if route.is_none() && self.unrouted == Unrouted::Stop {
+                return Err(unrouted(&row.message));
+            }
+            fresh.push(FreshRow { message: row.message, route, held: row.held });
+        }
+        Ok(Fed::Fresh(FreshRead { as_of, rows: fresh, opened, dead, caught_up }))
+    }
+
+    fn retry(&mut self, batch: RetryBatch) -> Fed {
+        let route = |row: crate::source::RetryRow| RetryRow {
+            route: row.message.as_ref().and_then(|message| self.router.route(message)),
+            id: row.id,
+            message: row.message,
+            key: row.key,
+            holds: row.holds,
+            attempts: row.attempts,
+            replay: row.replay,
+            head: row.head,
+        };
+        Fed::Retry { rows: batch.rows.into_iter().map(route).collect(), as_of: batch.as_of }
+    }
+
+    /// Gives memory back to the reader.
+    pub(super) fn release(&self, room: Room) {
+        if room.rows > 0 {
+            self.budget.release(room.rows, room.bytes);
+        }
+    }
+
+    /// A mark was committed: returns its number.
+    pub(super) fn marked(&mut self, mark: &Mark) -> u64 {
+        let left = mark.resolved.len() + mark.buried.len();
+        self.retry_rows = (self.retry_rows + mark.set_aside.len() as u64).saturating_sub(left as u64);
+        self.marks.fetch_add(1, Ordering::Release) + 1
+    }
+
+    /// Whether `retry` is full: then only what stands in it is served.
+    pub(super) fn is_retry_full(&self) -> bool {
+        self.retry_rows >= self.retry_rows_max
+    }
+
+    /// Asks for a read of `retry`, without the rows in hand.
+    pub(super) fn ask_retry(&self, in_hand: Vec<i64>) {
+        self.retry.send_replace(in_hand);
+    }
+
+    /// No more reads.
+    pub(super) fn stop(&self) {
+        self.cancel.cancel();
+    }
+}
+
+impl Drop for Feed {
+    fn drop(&mut self) {
+        self.cancel.cancel();
+    }
+}
+
+fn unrouted(message: &Message) -> PipelineError {
+    PipelineError::stopped(
+        format!("no route takes the row {} of topic {:?}", message.id(), message.topic()),
+        "add a route for the topic, or set unrouted = \"settle\" to let such rows pass",
+    )
+}

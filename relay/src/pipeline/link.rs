@@ -1,0 +1,82 @@
+//! The connection to the broker as the loop sees it: when to connect, and how long to pause.
+
+use std::time::{Duration, Instant};
+
+use crate::config::TargetConfig;
+use crate::flow::{Backoff, Jitter};
+
+/// The state of the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// Not connected until this moment.
+    Down(Instant),
+    /// Asked to connect.
+    Connecting,
+    Up,
+    /// Asked to disconnect: nothing may be asked before it has.
+    Leaving,
+}
+
+/// The link of one life of a pipeline.
+#[derive(Debug)]
+pub(super) struct Link {
+    state: State,
+    backoff: Backoff,
+    jitter: Jitter,
+    /// Failures in a row, since something was last confirmed.
+    failures: u32,
+}
+
+impl Link {
+    pub(super) fn new(target: &TargetConfig, now: Instant, seed: u64) -> Self {
+        let backoff = Backoff { min: target.outage_backoff_min, max: target.outage_backoff_max };
+        Self { state: State::Down(now), backoff, jitter: Jitter::new(seed), failures: 0 }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.state == State::Up
+    }
+
+    /// Whether to connect now; if so it counts as asked.
+    pub(super) fn may_connect(&mut self, now: Instant) -> bool {
+        let may = matches!(self.state, State::Down(at) if at <= now);
+        if may {
+            self.state = State::Connecting;
+        }
+        may
+    }
+
+    /// Whether to disconnect; if so it counts as asked.
+    pub(super) fn may_leave(&mut self) -> bool {
+        let may = matches!(self.state, State::Up | State::Connecting);
+        if may {
+            self.state = State::Leaving;
+        }
+        may
+    }
+
+    pub(super) fn connected(&mut self) {
+        self.state = State::Up;
+    }
+
+    /// It is down; returns the pause before the next try.
+    pub(super) fn lost(&mut self, now: Instant) -> Duration {
+        self.failures = self.failures.saturating_add(1);
+        let pause = self.backoff.delay(self.failures, &mut self.jitter);
+        self.state = State::Down(now + pause);
+        pause
+    }
+
+    /// Something was confirmed: the broker works.
+    pub(super) fn works(&mut self) {
+        self.failures = 0;
+    }
+
+    /// When `may_connect` could answer differently by time alone.
+    pub(super) fn wake_at(&self) -> Option<Instant> {
+        match self.state {
+            State::Down(at) => Some(at),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,109 @@
+//! How a pipeline takes its target over: sessions on one server, the lock, the ledger.
+
+use super::{Context, PipelineError};
+use crate::admin;
+use crate::board::State;
+use crate::database::Session;
+use crate::lease::Lease;
+use crate::ledger::mark::Marker;
+use crate::range::RangeSet;
+use crate::shutdown::Shutdown;
+
+/// What a pipeline begins with.
+pub(super) struct Takeover {
+    pub(super) lease: Lease,
+    pub(super) marker: Marker,
+    pub(super) reader: Session,
+    pub(super) floor: i64,
+    pub(super) settled: RangeSet,
+    pub(super) open: RangeSet,
+    /// The highest id drawn so far, if a predecessor may have sent anything.
+    pub(super) predecessor_id: Option<i64>,
+    /// Rows in `retry`.
+    pub(super) retry_rows: u64,
+}
+
+/// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile.
+pub(super) async fn take_over(
+    context: &Context,
+    shutdown: &Shutdown,
+) -> Result<Option<Takeover>, PipelineError> {
+    let name = &context.target.name;
+    let session = Session::connect(&context.database, &context.session_name("lease")).await?;
+    let identity = session.identity().await?;
+    let Some(mut lease) = lock(context, shutdown, session).await? else { return Ok(None) };
+    let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
+    if reader.identity().await? != identity {
+        let reason = "the address showed two servers: connecting anew";
+        return Err(PipelineError::Lost(reason.into()));
+    }
+    let row =
+        admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
+    let (floor, last_value, open, retry_rows) = read_outbox(context, &mut lease).await?;
+    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, row.ctid).await?;
+    lease.ping().await?;
+    Ok(Some(Takeover {
+        lease,
+        marker,
+        reader,
+        floor,
+        settled: row.settled,
+        open,
+        predecessor_id: (!row.created).then_some(last_value),
+        retry_rows,
+    }))
+}
+
+async fn lock(
+    context: &Context,
+    shutdown: &Shutdown,
+    mut session: Session,
+) -> Result<Option<Lease>, PipelineError> {
+    loop {
+        match Lease::try_take(session, &context.schema, &context.target.name, &context.lease).await?
+        {
+            Ok(lease) => return Ok(Some(lease)),
+            Err(held) => session = held,
+        }
+        context.board.set(&context.target.name, State::Standby);
+        tokio::select! {
+            () = tokio::time::sleep(context.lease.standby_interval) => {}
+            () = shutdown.stop.cancelled() => return Ok(None),
+        }
+    }
+}
+
+async fn read_outbox(
+    context: &Context,
+    lease: &mut Lease,
+) -> Result<(i64, i64, RangeSet, u64), PipelineError> {
+    let name = &context.target.name;
+    let session = lease.session();
+    let row = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
+    let (floor, last_value, retry_rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let mut open = RangeSet::new();
+    for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
+        let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
+            PipelineError::stopped(format!("outbox.hole cannot be read: {error}"), "report this")
+        })?;
+        open.union(&ranges);
+    }
+    Ok((floor, last_value, open, u64::try_from(retry_rows).unwrap_or(0)))
+}
+
+// last_value of a sequence that was never used is 1: one id too many marks nothing wrongly.
+const OUTBOX: &str = "
+SELECT floor,
+       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0)),
+       (SELECT count(*) FROM outbox.retry WHERE target = $1)
+FROM outbox.meta";
+
+const OPEN_HOLES: &str = "
+SELECT ranges::text FROM outbox.hole WHERE target = $1 AND dead_at IS NULL";
+
+/// The name of a session, in pg_stat_activity: at most 63 bytes.
+pub(super) fn session_name(target: &str, role: &str) -> String {
+    let mut name = format!("outbox-relay {role} {target}");
+    name.truncate(63);
+    name
+}

@@ -1,0 +1,316 @@
+//! The loop of a pipeline: events into the flow, its commands out. It decides nothing itself.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender};
+use tokio::task::JoinSet;
+
+use super::driver::{Command, Report};
+use super::feed::{Fed, Feed};
+use super::link::Link;
+use super::tally::Tally;
+use super::{Context, PipelineError};
+use crate::board::State;
+use crate::crash;
+use crate::flow::Flow;
+use crate::lease::LeaseClock;
+use crate::ledger::Mark;
+use crate::shutdown::Shutdown;
+use crate::target::{Broken, ConnectError, Event};
+
+/// Marks are gathered this long: at full speed one mark then settles about a thousand messages, and
+/// a crash sends no more than a few milliseconds' worth again.
+const MARK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What is confirmed when the daemon must end is settled under a deadline of its own.
+const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// `retry` is looked at this often without a reason: the reader knows what falls due, and a mark asks
+/// for what it changed, so this is only against a slip.
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Submissions handed over at a time, so that the target encodes while the flow goes on.
+const SUBMIT_MESSAGES: usize = 256;
+
+pub(super) struct Steady<'a> {
+    pub(super) context: &'a Context,
+    pub(super) flow: Flow,
+    pub(super) feed: Feed,
+    pub(super) clock: LeaseClock,
+    pub(super) link: Link,
+    pub(super) commands: UnboundedSender<Command>,
+    pub(super) reports: UnboundedReceiver<Report>,
+    pub(super) marks: Sender<Mark>,
+    pub(super) marked: UnboundedReceiver<Mark>,
+    /// The broker takes nothing for now, and says so.
+    pub(super) blocked: Arc<AtomicBool>,
+    /// When the broker last gave a sign of life.
+    pub(super) heard_at: Instant,
+    pub(super) marking: bool,
+    pub(super) mark_at: Instant,
+    /// When `retry` is looked at in any case.
+    pub(super) retry_at: Instant,
+    pub(super) tally: Tally,
+    /// The first connection of a life decides whether the configuration can work at all.
+    pub(super) connected_once: bool,
+}
+
+/// What the loop woke for.
+enum Wake {
+    Report(Report),
+    Fed(Fed),
+    Marked(Mark),
+    Ended(Result<(), PipelineError>),
+    Time,
+    Stop,
+    Abort,
+}
+
+impl Steady<'_> {
+    /// Runs until the daemon stops or a task ends.
+    pub(super) async fn run(
+        mut self,
+        tasks: &mut JoinSet<Result<(), PipelineError>>,
+        shutdown: &Shutdown,
+    ) -> Result<(), PipelineError> {
+        let outcome = self.until_end(tasks, shutdown).await;
+        if outcome.is_ok() {
+            self.settle_confirmed().await;
+        }
+        // With this its ends of the channels go: the driver disconnects, the writer lets the lock go.
+        outcome
+    }
+
+    async fn until_end(
+        &mut self,
+        tasks: &mut JoinSet<Result<(), PipelineError>>,
+        shutdown: &Shutdown,
+    ) -> Result<(), PipelineError> {
+        let mut stopping = false;
+        loop {
+            let now = Instant::now();
+            self.guard(now);
+            if !stopping {
+                self.send(now);
+            }
+            self.mark(now);
+            self.ask_retry(now);
+            self.tally.say(self.flow.counters(), now);
+            self.feed.release(self.flow.take_freed());
+            if stopping && self.flow.in_flight() == 0 {
+                return Ok(());
+            }
+            match self.wake(tasks, shutdown, stopping).await {
+                Wake::Report(report) => self.on_report(report)?,
+                Wake::Fed(Fed::Fresh(read)) => self.flow.on_read(read, Instant::now()),
+                Wake::Fed(Fed::Retry { rows, as_of }) => self.flow.on_retry_rows(rows, as_of),
+                Wake::Marked(mark) => self.on_marked(&mark),
+                Wake::Ended(Err(error)) => return Err(error),
+                Wake::Ended(Ok(())) => {
+                    return Err(PipelineError::Lost("a task of the pipeline ended early".into()));
+                }
+                Wake::Time => {}
+                Wake::Stop => {
+                    stopping = true;
+                    self.feed.stop();
+                }
+                Wake::Abort => return Ok(()),
+            }
+        }
+    }
+
+    async fn wake(
+        &mut self,
+        tasks: &mut JoinSet<Result<(), PipelineError>>,
+        shutdown: &Shutdown,
+        stopping: bool,
+    ) -> Wake {
+        let wake_at = self.wake_at();
+        tokio::select! {
+            biased;
+            () = shutdown.abort.cancelled() => Wake::Abort,
+            () = shutdown.stop.cancelled(), if !stopping => Wake::Stop,
+            Some(mark) = self.marked.recv() => Wake::Marked(mark),
+            Some(report) = self.reports.recv() => Wake::Report(report),
+            fed = self.feed.next(), if !stopping => match fed {
+                Ok(Some(fed)) => Wake::Fed(fed),
+                Ok(None) => ended(tasks).await,
+                Err(error) => Wake::Ended(Err(error)),
+            },
+            () = tokio::time::sleep_until(wake_at.into()) => Wake::Time,
+            wake = ended(tasks), if !stopping => wake,
+        }
+    }
+
+    /// The next moment at which time alone changes something.
+    fn wake_at(&self) -> Instant {
+        let watchdog = self.watchdog_at();
+        let mark = (self.flow.has_marks() && !self.marking).then_some(self.mark_at);
+        let lease = self.link.is_up().then(|| self.clock.publish_until());
+        let times = [watchdog, mark, lease, self.link.wake_at()];
+        times.into_iter().flatten().fold(self.retry_at, Instant::min)
+    }
+
+    /// When silence proves the connection dead: something is unconfirmed, and no outcome at all has
+    /// come for `confirm_timeout`. A slow broker is not dead, nor one that says that it takes
+    /// nothing for now (a memory or disk alarm).
+    fn watchdog_at(&self) -> Option<Instant> {
+        let oldest = self.flow.oldest_unconfirmed()?;
+        Some(oldest.max(self.heard_at) + self.context.target.confirm_timeout)
+    }
+
+    /// Connects when it is time; stops publishing when the lease or the broker cannot be trusted.
+    fn guard(&mut self, now: Instant) {
+        if self.blocked.load(Ordering::Relaxed) {
+            self.heard_at = now;
+        }
+        if !self.clock.may_publish(now) {
+            self.leave("the lease was not renewed in time");
+        } else if self.watchdog_at().is_some_and(|at| now >= at) {
+            self.leave("no confirm within confirm_timeout");
+        } else if self.link.may_connect(now) {
+            self.command(Command::Connect);
+        }
+    }
+
+    fn leave(&mut self, reason: &str) {
+        if self.link.may_leave() {
+            tracing::warn!(target_name = self.context.target.name, reason, "disconnecting from the broker");
+            self.flow.on_broken(Broken { reason: reason.into(), suspect: None });
+            self.command(Command::Disconnect);
+        }
+    }
+
+    fn send(&mut self, now: Instant) {
+        if !self.link.is_up() {
+            return;
+        }
+        loop {
+            let mut batch = Vec::new();
+            while batch.len() < SUBMIT_MESSAGES
+                && let Some(submission) = self.flow.next_send(now)
+            {
+                crash::point(crash::BEFORE_SEND);
+                batch.push(submission);
+            }
+            if batch.is_empty() {
+                return;
+            }
+            self.command(Command::Submit(batch));
+            crash::point(crash::AFTER_SEND);
+        }
+    }
+
+    fn mark(&mut self, now: Instant) {
+        if self.marking || now < self.mark_at {
+            return;
+        }
+        if let Some(mark) = self.flow.take_mark(now) {
+            self.marking = true;
+            // The writer's channel holds one mark, and only one is ever under way.
+            if self.marks.try_send(mark).is_err() {
+                tracing::debug!("the writer has ended");
+            }
+        }
+        self.mark_at = now + MARK_INTERVAL;
+    }
+
+    fn ask_retry(&mut self, now: Instant) {
+        if self.flow.take_retry_wanted() || now >= self.retry_at {
+            self.feed.ask_retry(self.flow.retry_in_hand());
+            self.retry_at = now + RETRY_INTERVAL;
+        }
+    }
+
+    fn on_marked(&mut self, mark: &Mark) {
+        crash::point(crash::AFTER_MARK);
+        self.marking = false;
+        let number = self.feed.marked(mark);
+        self.flow.on_marked(mark, number);
+    }
+
+    fn on_report(&mut self, report: Report) -> Result<(), PipelineError> {
+        let name = &self.context.target.name;
+        match report {
+            Report::Connected => {
+                self.connected_once = true;
+                self.link.connected();
+                self.flow.on_connected();
+                self.context.board.set(name, State::Leading);
+                tracing::info!(target_name = name, "connected to the broker");
+            }
+            Report::NotConnected(ConnectError::Configuration { reason, hint })
+                if !self.connected_once =>
+            {
+                return Err(PipelineError::Configuration {
+                    reason: format!("target {name}: {reason}"),
+                    hint,
+                });
+            }
+            Report::NotConnected(error) => self.paused(&error.to_string()),
+            Report::Disconnected => self.paused("disconnected"),
+            Report::Events(events) => self.on_events(events),
+        }
+        Ok(())
+    }
+
+    fn on_events(&mut self, events: Vec<Event>) {
+        self.heard_at = Instant::now();
+        for event in events {
+            match &event {
+                Event::Confirmed(_) => {
+                    self.link.works();
+                    crash::point(crash::AFTER_CONFIRM);
+                }
+                Event::Refused(_, refusal) => self.tally.refused(refusal),
+                Event::Broken(broken) => self.paused(&broken.reason),
+            }
+            self.flow.on_event(event);
+        }
+    }
+
+    fn paused(&mut self, reason: &str) {
+        let name = &self.context.target.name;
+        let pause = self.link.lost(Instant::now());
+        tracing::warn!(target_name = name, reason, ?pause, "the broker is not available");
+        self.context.board.set(name, State::Paused(reason.to_owned()));
+    }
+
+    /// What is confirmed is settled, whatever else is given up.
+    async fn settle_confirmed(&mut self) {
+        let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
+        loop {
+            if !self.marking {
+                self.mark_at = Instant::now();
+                self.mark(Instant::now());
+            }
+            if !self.marking {
+                return;
+            }
+            match tokio::time::timeout_at(deadline, self.marked.recv()).await {
+                Ok(Some(mark)) => self.on_marked(&mark),
+                Ok(None) | Err(_) => {
+                    tracing::warn!("the last confirms could not be settled: they are sent again");
+                    return;
+                }
+            }
+        }
+    }
+
+    fn command(&self, command: Command) {
+        if self.commands.send(command).is_err() {
+            tracing::debug!("the driver has ended");
+        }
+    }
+}
+
+/// The first task to end, ends the pipeline.
+async fn ended(tasks: &mut JoinSet<Result<(), PipelineError>>) -> Wake {
+    match tasks.join_next().await {
+        Some(Ok(outcome)) => Wake::Ended(outcome),
+        Some(Err(panic)) => Wake::Ended(Err(PipelineError::Lost(format!("a task died: {panic}")))),
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,32 @@
+//! The task that owns the lease: writes marks, and pings when there is nothing to write.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc::{Receiver, UnboundedSender};
+
+use super::PipelineError;
+use crate::lease::Lease;
+use crate::ledger::Mark;
+use crate::ledger::mark::Marker;
+
+/// Runs until the marks end, or the lease is lost. One mark is under way at a time.
+pub(super) async fn write_marks(
+    mut lease: Lease,
+    mut marker: Marker,
+    ping_interval: Duration,
+    mut marks: Receiver<Mark>,
+    marked: UnboundedSender<Mark>,
+) -> Result<(), PipelineError> {
+    loop {
+        let mark = tokio::select! {
+            mark = marks.recv() => mark,
+            () = tokio::time::sleep(ping_interval) => {
+                lease.ping().await?;
+                continue;
+            }
+        };
+        let Some(mark) = mark else { return Ok(()) };
+        marker.write(&mut lease, &mark).await?;
+        let _ = marked.send(mark);
+    }
+}
