@@ -37,7 +37,7 @@ BEGIN
         ' outbox.dead, outbox.kept, outbox.watermark TO %s', role);
     EXECUTE format('GRANT SELECT, INSERT ON outbox.discarded TO %s', role);
     EXECUTE format('GRANT SELECT ON outbox.migration, outbox.meta, outbox.message_state TO %s', role);
-    EXECUTE format('GRANT UPDATE (floor) ON outbox.meta TO %s', role);
+    EXECUTE format('GRANT UPDATE (floor, late_rows) ON outbox.meta TO %s', role);
     EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.lock_key(text), outbox.uuidv7() TO %s', role);
 END
 $function$;

@@ -1,4 +1,7 @@
-//! The one integration binary: real services, started by `./dev test`.
+//! The integration tests: one binary, real PostgreSQL, RabbitMQ and Kafka, started by `./dev test`.
+
+mod support;
 
 mod schema;
-mod support;
+mod source;
+mod target;

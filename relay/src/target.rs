@@ -1,5 +1,9 @@
 //! Where messages go: the contract between the flow and a broker.
 
+pub mod amqp;
+pub mod kafka;
+pub mod wire;
+
 use std::future::Future;
 use std::sync::Arc;
 
@@ -110,5 +114,14 @@ pub trait Target: Send {
 
     /// Drops the connection at once. When it returns, nothing that is unconfirmed can still be
     /// published by this process, and no event of it will come.
+    ///
+    /// Cancel safety: the connection is given up before the first await; only the waiting for the
+    /// client library's threads is lost.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Whether the broker has asked this connection to be silent (RabbitMQ's `connection.blocked`):
+    /// confirms may take as long as it pleases, and their absence is no sign of an outage.
+    fn blocked(&self) -> bool {
+        false
+    }
 }

@@ -1,0 +1,58 @@
+//! What an operator asks of an outbox: queries and decisions, no printing.
+
+pub mod backend;
+pub mod target;
+
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
+
+use crate::admin::backend::Backend;
+
+/// Why an operator's request was not carried out. Nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum AdminError {
+    /// No ledger bears this name.
+    #[error("there is no target {name:?} in the outbox\nhint: {hint}")]
+    UnknownTarget {
+        /// As it was asked for.
+        name: String,
+        /// The names there are.
+        hint: String,
+    },
+    /// A relay works on the target.
+    #[error("a relay holds the lease of target {target:?}: {}\nhint: stop that relay first", known(.holder.as_ref()))]
+    Leased {
+        /// The target.
+        target: String,
+        /// Who holds it; `None` if it let go while it was looked up.
+        holder: Option<Backend>,
+    },
+    /// Somebody else holds a lock for longer than `lock_timeout`.
+    #[error(
+        "another session holds the outbox for longer than lock_timeout\nhint: try again; `outbox-relay status` names the keeper"
+    )]
+    Busy(#[source] tokio_postgres::Error),
+    /// The database refused, or was not reachable.
+    #[error("the database failed")]
+    Database(#[source] tokio_postgres::Error),
+}
+
+impl From<tokio_postgres::Error> for AdminError {
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.code() {
+            Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => Self::Busy(error),
+            _ => Self::Database(error),
+        }
+    }
+}
+
+fn known(holder: Option<&Backend>) -> String {
+    holder.map_or_else(|| "it has just ended".to_owned(), ToString::to_string)
+}
+
+/// A time as people and programs read it, in UTC to the second.
+#[must_use]
+pub fn rfc3339(at: OffsetDateTime) -> String {
+    let at = at.to_offset(UtcOffset::UTC).replace_nanosecond(0).unwrap_or(at);
+    at.format(&Rfc3339).unwrap_or_else(|_| at.to_string())
+}

@@ -1,0 +1,127 @@
+//! Other sessions, as far as this one may see them: who holds a lock, who keeps a hole open.
+
+use std::fmt;
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use tokio_postgres::{Error, GenericClient, Row};
+
+use crate::schema::Schema;
+
+/// Holders listed at most; the oldest come first and are the ones that matter.
+pub const WRITERS_LISTED_MAX: i64 = 10;
+
+/// A session, or a prepared transaction (which has no pid). Without `pg_read_all_stats` only the
+/// pid is known of other roles' sessions.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Backend {
+    /// `None`: a prepared transaction.
+    pub pid: Option<i32>,
+    /// The gid of the prepared transaction.
+    pub prepared: Option<String>,
+    /// `application_name`.
+    pub application: Option<String>,
+    /// The address it comes from; `None` for a Unix socket.
+    pub client: Option<String>,
+    /// The role.
+    pub user: Option<String>,
+    /// `active`, `idle in transaction`, …
+    pub state: Option<String>,
+    /// When its transaction began (for a lock: when the session did).
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub since: Option<OffsetDateTime>,
+}
+
+impl Backend {
+    fn from_row(row: &Row) -> Self {
+        Self {
+            pid: row.get("pid"),
+            prepared: row.get("prepared"),
+            application: row.get("application"),
+            client: row.get("client"),
+            user: row.get("usename"),
+            state: row.get("state"),
+            since: row.get("since"),
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.pid, &self.prepared) {
+            (Some(pid), _) => write!(f, "pid {pid}")?,
+            (None, Some(gid)) => write!(f, "prepared transaction {gid:?}")?,
+            (None, None) => f.write_str("a prepared transaction")?,
+        }
+        for (name, value) in [
+            ("application", &self.application),
+            ("user", &self.user),
+            ("client", &self.client),
+            ("state", &self.state),
+        ] {
+            if let Some(value) = value {
+                write!(f, ", {name} {value}")?;
+            }
+        }
+        if let Some(since) = self.since {
+            write!(f, ", since {}", super::rfc3339(since))?;
+        }
+        Ok(())
+    }
+}
+
+// An advisory lock of two int4 stands in pg_locks as (classid, objid) with objsubid 2, both read as
+// unsigned. The view of the sessions hides everything but the pid from a role that is neither a
+// member of pg_read_all_stats nor of the session's own role; an empty application_name is its NULL.
+const LOCK_HOLDER: &str = "
+SELECT lock.pid, NULL::text AS prepared, nullif(activity.application_name, '') AS application,
+       host(activity.client_addr) AS client, activity.usename::text, activity.state,
+       activity.backend_start AS since
+FROM outbox.lock_key($1) AS key
+JOIN pg_locks AS lock
+  ON lock.locktype = 'advisory' AND lock.objsubid = 2 AND lock.granted
+ AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+ AND lock.classid::bigint = key.k1::bigint & 4294967295
+ AND lock.objid::bigint = key.k2::bigint & 4294967295
+LEFT JOIN pg_stat_activity AS activity USING (pid)
+WHERE lock.mode = 'ExclusiveLock'
+LIMIT 1";
+
+// A transaction that may still fill a hole holds RowExclusiveLock on the table (DESIGN section 4).
+// A prepared one has no pid; its virtualtransaction is '-1/' and its transaction id.
+const WRITERS: &str = "
+SELECT lock.pid, prepared.gid AS prepared, nullif(activity.application_name, '') AS application,
+       host(activity.client_addr) AS client, coalesce(activity.usename::text, prepared.owner::text) AS usename,
+       activity.state, coalesce(activity.xact_start, prepared.prepared) AS since
+FROM pg_locks AS lock
+LEFT JOIN pg_stat_activity AS activity USING (pid)
+LEFT JOIN pg_prepared_xacts AS prepared
+  ON lock.pid IS NULL AND lock.virtualtransaction = '-1/' || prepared.transaction::text
+WHERE lock.locktype = 'relation' AND lock.granted AND lock.mode = 'RowExclusiveLock'
+  AND lock.relation = 'outbox.message'::regclass
+  AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+  AND lock.pid IS DISTINCT FROM pg_backend_pid()
+ORDER BY since NULLS LAST, lock.pid
+LIMIT $1";
+
+/// Who holds the advisory lock of that name: a target's lease, or `@keeper`.
+///
+/// # Errors
+/// The database's.
+pub async fn lock_holder(
+    client: &impl GenericClient,
+    schema: &Schema,
+    name: &str,
+) -> Result<Option<Backend>, Error> {
+    let row = client.query_opt(&schema.sql(LOCK_HOLDER), &[&name]).await?;
+    Ok(row.as_ref().map(Backend::from_row))
+}
+
+/// The open transactions that wrote to the outbox, oldest first, at most [`WRITERS_LISTED_MAX`].
+///
+/// # Errors
+/// The database's.
+pub async fn writers(client: &impl GenericClient, schema: &Schema) -> Result<Vec<Backend>, Error> {
+    let rows = client.query(&schema.sql(WRITERS), &[&WRITERS_LISTED_MAX]).await?;
+    Ok(rows.iter().map(Backend::from_row).collect())
+}

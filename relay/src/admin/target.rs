@@ -1,0 +1,198 @@
+//! A target's ledger row: made at start-up, ended by `target remove`.
+
+use tokio_postgres::{Client, Error, GenericClient, Transaction};
+use uuid::Uuid;
+
+use crate::admin::AdminError;
+use crate::admin::backend;
+use crate::config::Start;
+use crate::keeper::floor;
+use crate::range::RangeSet;
+use crate::schema::Schema;
+
+/// The ledger row of a target, as it was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LedgerRow {
+    /// Where the row version lies, as text: `(block,offset)`.
+    pub ctid: String,
+    /// Changes when somebody else than the pipeline rewrote the ledger.
+    pub epoch: Uuid,
+    /// The ids that are settled; those in open holes are among them.
+    pub settled: RangeSet,
+    /// The target is new: this call made the row.
+    pub created: bool,
+}
+
+const READ: &str = "SELECT ctid::text, epoch, settled::text FROM outbox.ledger WHERE target = $1";
+
+// [1, floor): what lies below the floor is gone, and was never this target's.
+const CREATE_EARLIEST: &str = "
+INSERT INTO outbox.ledger (target, settled)
+SELECT $1, int8multirange(int8range(1, floor)) FROM outbox.meta";
+
+// Everything *visible* is settled, no more: an id between two visible rows may belong to a
+// transaction that commits later, whose row is not older than the target. Such gaps become open holes,
+// which the pipeline retires or serves as it does with any other (many ranges to a row, for a table
+// full of rollbacks). One statement, so rows, gaps and the ledger come from one snapshot.
+const CREATE_NOW: &str = "
+WITH top AS (
+    SELECT floor, greatest(floor, coalesce((SELECT max(id) FROM outbox.message), 0) + 1) AS next
+    FROM outbox.meta
+), row_before AS (
+    SELECT message.id, lag(message.id, 1, top.floor - 1) OVER (ORDER BY message.id) AS before
+    FROM top, outbox.message
+    WHERE message.id >= top.floor
+), gap AS (
+    SELECT int8range(before + 1, id) AS ids, (row_number() OVER (ORDER BY id)) / 1000 AS part
+    FROM row_before
+    WHERE id > before + 1
+), hole AS (
+    INSERT INTO outbox.hole (target, ranges)
+    SELECT $1, range_agg(ids) FROM gap GROUP BY part
+)
+INSERT INTO outbox.ledger (target, settled)
+SELECT $1, int8multirange(int8range(1, next)) FROM top";
+
+/// The target's ledger row; makes it when the target is new, under the lock `@floor`, so that the
+/// floor it begins at cannot move meanwhile.
+///
+/// Cancel safety: dropping the future leaves the row made or not made, never half.
+///
+/// # Errors
+/// The database's; [`AdminError::Busy`] if `@floor` was not free within `lock_timeout`.
+pub async fn ensure(
+    client: &mut Client,
+    schema: &Schema,
+    target: &str,
+    start: Start,
+) -> Result<LedgerRow, AdminError> {
+    if let Some(row) = read(client, schema, target).await? {
+        return Ok(row);
+    }
+    let transaction = floor::hold(client, schema).await?;
+    // Another relay may have made it while this one waited for the lock.
+    if let Some(row) = read(&transaction, schema, target).await? {
+        return Ok(row);
+    }
+    let create = match start {
+        Start::Earliest => CREATE_EARLIEST,
+        Start::Now => CREATE_NOW,
+    };
+    transaction.execute(&schema.sql(create), &[&target]).await?;
+    let row = read(&transaction, schema, target).await?;
+    transaction.commit().await?;
+    let row = row.expect("the row was inserted by this transaction");
+    Ok(LedgerRow { created: true, ..row })
+}
+
+/// The target's ledger row, if there is one.
+///
+/// # Errors
+/// The database's.
+pub async fn read(
+    client: &impl GenericClient,
+    schema: &Schema,
+    target: &str,
+) -> Result<Option<LedgerRow>, Error> {
+    let Some(row) = client.query_opt(&schema.sql(READ), &[&target]).await? else {
+        return Ok(None);
+    };
+    let settled: String = row.get("settled");
+    Ok(Some(LedgerRow {
+        ctid: row.get("ctid"),
+        epoch: row.get("epoch"),
+        settled: settled.parse().expect("a CHECK bounds the ledger to message ids"),
+        created: false,
+    }))
+}
+
+/// What `target remove` deleted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Removed {
+    /// Rows that were set aside for the target and are now never sent to it.
+    pub retry_rows: u64,
+    /// Rows of its holes.
+    pub hole_rows: u64,
+    /// Its dead messages: deleted with `purge_dead`, otherwise still there.
+    pub dead_rows: u64,
+}
+
+/// Ends a target: its ledger, holes, retry rows and watermarks are deleted, and with `purge_dead`
+/// its dead messages as well. Retention no longer waits for it.
+///
+/// With `dry_run` everything is done, counted and rolled back.
+///
+/// # Errors
+/// [`AdminError::Leased`] while a relay works on it, [`AdminError::UnknownTarget`], the database's.
+pub async fn remove(
+    client: &mut Client,
+    schema: &Schema,
+    target: &str,
+    purge_dead: bool,
+    dry_run: bool,
+) -> Result<Removed, AdminError> {
+    let transaction = floor::hold(client, schema).await?;
+    claim(&transaction, schema, target).await?;
+    delete(&transaction, schema, "ledger", target).await?;
+    delete(&transaction, schema, "watermark", target).await?;
+    let retry_rows = delete(&transaction, schema, "retry", target).await?;
+    let hole_rows = delete(&transaction, schema, "hole", target).await?;
+    let dead_rows = if purge_dead {
+        delete(&transaction, schema, "dead", target).await?
+    } else {
+        let count = "SELECT count(*) FROM outbox.dead WHERE target = $1";
+        let row = transaction.query_one(&schema.sql(count), &[&target]).await?;
+        u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)
+    };
+    if dry_run {
+        transaction.rollback().await?;
+    } else {
+        transaction.commit().await?;
+    }
+    Ok(Removed { retry_rows, hole_rows, dead_rows })
+}
+
+async fn delete(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    table: &str,
+    target: &str,
+) -> Result<u64, Error> {
+    let text = format!("DELETE FROM outbox.{table} WHERE target = $1");
+    transaction.execute(&schema.sql(&text), &[&target]).await
+}
+
+/// Takes the target's lease for this transaction, so that no relay works on it or begins to.
+///
+/// The key is the one that a relay locks for its session: the two conflict.
+pub(super) async fn claim(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    target: &str,
+) -> Result<LedgerRow, AdminError> {
+    let Some(ledger) = read(transaction, schema, target).await? else {
+        return Err(unknown(transaction, schema, target).await?);
+    };
+    let lock = schema.sql("SELECT pg_try_advisory_xact_lock(k1, k2) FROM outbox.lock_key($1)");
+    if transaction.query_one(&lock, &[&target]).await?.get(0) {
+        return Ok(ledger);
+    }
+    // The holder may have gone since.
+    let holder = backend::lock_holder(transaction, schema, target).await?;
+    Err(AdminError::Leased { target: target.to_owned(), holder })
+}
+
+async fn unknown(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    target: &str,
+) -> Result<AdminError, Error> {
+    let names = "SELECT target FROM outbox.ledger ORDER BY target";
+    let rows = transaction.query(&schema.sql(names), &[]).await?;
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let hint = match names.as_slice() {
+        [] => "no target has a ledger yet; `outbox-relay run` makes it".to_owned(),
+        names => format!("there are: {}", names.join(", ")),
+    };
+    Ok(AdminError::UnknownTarget { name: target.to_owned(), hint })
+}

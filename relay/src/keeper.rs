@@ -1,0 +1,185 @@
+//! The keeper: one elected session a database, the only one that deletes messages.
+//!
+//! Retention moves the floor and deletes what every target has settled; the sweep looks for rows that
+//! were wrongly given up. Each is a function that does one bounded transaction; the loop here decides
+//! only when.
+
+use std::time::{Duration, Instant};
+
+use tokio_postgres::{Client, Error, Row};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::{DatabaseConfig, RetentionConfig};
+use crate::database::{self, ConnectError};
+use crate::keeper::horizon::Held;
+use crate::keeper::retention::Round;
+use crate::keeper::sweep::Position;
+use crate::schema::Schema;
+
+pub mod election;
+pub(crate) mod floor;
+pub mod horizon;
+pub mod kept;
+mod late;
+pub mod retention;
+pub mod sweep;
+pub mod watermark;
+
+/// `application_name` of the keeper's session.
+pub const APPLICATION_NAME: &str = "outbox-relay keeper";
+
+/// The sweep must find nothing: it may cost a hundredth of one backend, and never more than that.
+const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(60);
+const SWEEP_COST_FACTOR: u32 = 100;
+
+// A range of ids must be a range scan of the primary key, whatever the statistics say of a table that
+// grows and shrinks by the hour; and compiling such statements costs more than running them.
+const SCAN_SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+
+// The guard of the table lets a DELETE pass only with the first.
+const DELETE_SETTINGS: &str = "
+SET LOCAL outbox_relay.keeper = 'on'; SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+
+/// Everything the keeper needs; `run` does the work.
+#[derive(Debug, Clone)]
+pub struct Keeper {
+    /// Where the outbox lives.
+    pub database: DatabaseConfig,
+    /// Its schema.
+    pub schema: Schema,
+    /// How long settled rows are kept.
+    pub retention: RetentionConfig,
+    /// Dead ranges that one round of retention passes at most.
+    pub dead_ranges_max: usize,
+}
+
+/// Why the keeper's session ended. Another one is made.
+#[derive(Debug, thiserror::Error)]
+enum KeeperError {
+    #[error("the keeper cannot connect")]
+    Connect(#[from] ConnectError),
+    #[error("the keeper's statement failed")]
+    Database(#[from] Error),
+}
+
+impl Keeper {
+    /// Stands for election, keeps the outbox while elected, and begins anew when its session is lost.
+    /// Ends only when `stop` is cancelled: no failure of the keeper is a reason to stop publishing.
+    ///
+    /// Cancel safety: dropping the future rolls back what is open and resigns.
+    pub async fn run(&self, stop: CancellationToken) {
+        let work = async {
+            loop {
+                let Err(error) = self.serve().await;
+                // Handled here: it is told, and the next session tries again.
+                tracing::warn!(error = &error as &dyn std::error::Error, "keeper lost its session");
+                tokio::time::sleep(self.retention.interval).await;
+            }
+        };
+        stop.run_until_cancelled(work).await;
+    }
+
+    async fn serve(&self) -> Result<std::convert::Infallible, KeeperError> {
+        let mut session = database::connect(&self.database, APPLICATION_NAME).await?;
+        let client: &mut Client = &mut session;
+        while !election::stand(client, &self.schema).await? {
+            tokio::time::sleep(self.retention.interval).await;
+        }
+        tracing::info!("elected as keeper");
+        // A keeper that hangs (a stopped process) must not hold the lock for ever.
+        let idle_ms = (self.retention.interval * 3 + Duration::from_secs(60)).as_millis();
+        client.batch_execute(&format!("SET idle_session_timeout = {idle_ms}")).await?;
+        self.keep(client).await
+    }
+
+    async fn keep(&self, client: &mut Client) -> Result<std::convert::Infallible, KeeperError> {
+        let mut told = Held::Nothing;
+        let mut kept = 0;
+        // What the predecessor left is looked at once, whole, piece by piece.
+        let mut position = Some(Position::default());
+        while let Some(at) = position {
+            position = self.sweep(client, at).await?.0;
+        }
+        let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
+        loop {
+            let round = self.retain(client, &mut told).await?;
+            let piece =
+                kept::piece(client, &self.schema, kept, self.retention.delete_rows_max).await?;
+            kept = piece.next.unwrap_or(0);
+            if Instant::now() >= sweep_at {
+                let (next, cost) = self.sweep(client, position.unwrap_or_default()).await?;
+                position = next;
+                sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
+            }
+            if !round.more && piece.next.is_none() {
+                tokio::time::sleep(self.retention.interval).await;
+            }
+        }
+    }
+
+    async fn retain(&self, client: &mut Client, told: &mut Held) -> Result<Round, Error> {
+        let round =
+            retention::round(client, &self.schema, &self.retention, self.dead_ranges_max).await?;
+        if round.floor > round.floor_before {
+            tracing::debug!(
+                floor = round.floor,
+                deleted = round.deleted,
+                kept = round.kept,
+                "floor moved"
+            );
+        }
+        if round.late > 0 {
+            tracing::warn!(
+                rows = round.late,
+                below = round.floor,
+                "late rows found by retention; they are delivered out of order"
+            );
+        }
+        if round.held != *told {
+            tell(&round.held);
+            told.clone_from(&round.held);
+        }
+        Ok(round)
+    }
+
+    async fn sweep(
+        &self,
+        client: &mut Client,
+        at: Position,
+    ) -> Result<(Option<Position>, Duration), Error> {
+        let begun = Instant::now();
+        let piece = sweep::piece(client, &self.schema, at).await?;
+        if piece.late > 0 {
+            tracing::warn!(
+                rows = piece.late,
+                lowest_id = piece.lowest,
+                "late rows found by the sweep; they are delivered out of order"
+            );
+        }
+        Ok((piece.next, begun.elapsed()))
+    }
+}
+
+/// What an operator should know of a floor that stands still; said once, when it changes.
+fn tell(held: &Held) {
+    match held {
+        Held::IdentityWentBack { last_id, target } => tracing::error!(
+            last_id,
+            target,
+            hint = "outbox-relay ledger rebuild",
+            "retention stopped: the identity of the message table went back"
+        ),
+        Held::ClockWentBack { target } => tracing::warn!(
+            target,
+            "retention waits: a watermark lies in the future, the database's clock was set back"
+        ),
+        Held::DeadRanges { id } => {
+            tracing::warn!(id, "retention stopped for this round at dead_ranges_max");
+        }
+        held => tracing::debug!(?held, "retention"),
+    }
+}
+
+fn count(row: &Row, column: &str) -> u64 {
+    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
+}

@@ -1,0 +1,209 @@
+//! RabbitMQ as a target: one connection, one channel, confirms, mandatory and persistent always.
+//!
+//! Half of the window is on the wire, the other half waits here: a message is confirmed only at a
+//! barrier (see `confirms`), and it is the messages published later that are the barrier for those
+//! confirmed earlier. With the whole window on the wire, the channel would run empty each time.
+
+mod classify;
+mod confirms;
+mod connection;
+mod publication;
+
+use std::collections::VecDeque;
+use std::future::poll_fn;
+use std::task::{Context, Poll};
+
+use lapin::Confirmation;
+use lapin::message::BasicReturnMessage;
+
+use self::classify::{broken, classify_return};
+use self::confirms::Confirms;
+use self::connection::{Connection, Publish, is_aftermath};
+use self::publication::{Publication, row_of};
+use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
+use crate::config::AmqpConfig;
+use crate::route::RouteConfig;
+
+/// A RabbitMQ target.
+pub struct AmqpTarget {
+    config: AmqpConfig,
+    routes: Vec<RouteConfig>,
+    on_wire_max: usize,
+    channel: Option<Publishing>,
+}
+
+/// What lives as long as one connection.
+struct Publishing {
+    connection: Connection,
+    /// Taken and not published yet.
+    waiting: VecDeque<Submission>,
+    /// Published, the confirm not seen yet, in the order of publishing.
+    unseen: VecDeque<Publish>,
+    confirms: Confirms,
+    /// Refused without asking the broker.
+    refused: Vec<Event>,
+    /// The connection was lost and the loss was told: nothing more comes.
+    lost: bool,
+}
+
+impl AmqpTarget {
+    /// A target that is not connected. `window_messages_max` is what the caller has outstanding at
+    /// most.
+    #[must_use]
+    pub fn new(config: AmqpConfig, routes: Vec<RouteConfig>, window_messages_max: usize) -> Self {
+        Self { config, routes, on_wire_max: window_messages_max.div_ceil(2), channel: None }
+    }
+}
+
+impl Target for AmqpTarget {
+    async fn connect(&mut self) -> Result<(), ConnectError> {
+        self.disconnect().await;
+        let connection = Connection::open(&self.config).await?;
+        self.channel = Some(Publishing::on(connection));
+        Ok(())
+    }
+
+    fn submit(&mut self, submission: Submission) {
+        let Some(channel) = &mut self.channel else { return };
+        channel.waiting.push_back(submission);
+        channel.publish_waiting(&self.routes, self.on_wire_max);
+    }
+
+    async fn events(&mut self, events: &mut Vec<Event>) {
+        let Some(channel) = &mut self.channel else { return std::future::pending().await };
+        poll_fn(|cx| channel.poll_events(cx, &self.routes, self.on_wire_max, events)).await;
+    }
+
+    async fn disconnect(&mut self) {
+        if let Some(channel) = self.channel.take() {
+            channel.connection.close().await;
+        }
+    }
+
+    fn blocked(&self) -> bool {
+        self.channel.as_ref().is_some_and(|channel| channel.connection.is_blocked())
+    }
+}
+
+impl Publishing {
+    fn on(connection: Connection) -> Self {
+        Self {
+            connection,
+            waiting: VecDeque::new(),
+            unseen: VecDeque::new(),
+            confirms: Confirms::default(),
+            refused: vec![],
+            lost: false,
+        }
+    }
+
+    fn publish_waiting(&mut self, routes: &[RouteConfig], on_wire_max: usize) {
+        while !self.lost
+            && self.unseen.len() < on_wire_max
+            && let Some(submission) = self.waiting.pop_front()
+        {
+            let route = &routes[submission.route];
+            match Publication::of(&submission, route, self.connection.frame_bytes_max()) {
+                Ok(publication) => {
+                    let body = submission.message.payload_bytes();
+                    self.unseen.push_back(self.connection.publish(publication, body));
+                    self.confirms.published(submission.ticket, submission.message.id());
+                }
+                Err(refusal) => self.refused.push(Event::Refused(submission.ticket, refusal)),
+            }
+        }
+    }
+
+    /// All state is in `self`: a dropped `events` future loses nothing.
+    fn poll_events(
+        &mut self,
+        cx: &mut Context<'_>,
+        routes: &[RouteConfig],
+        on_wire_max: usize,
+        events: &mut Vec<Event>,
+    ) -> Poll<()> {
+        if self.lost {
+            return Poll::Pending;
+        }
+        let before = events.len();
+        let lost = loop {
+            let outcome = self.see_confirms(cx);
+            if outcome.is_some() {
+                break outcome;
+            }
+            // Only now: what is published here is a barrier for what was just seen.
+            let on_wire = self.unseen.len();
+            self.publish_waiting(routes, on_wire_max);
+            if self.unseen.len() == on_wire {
+                break None;
+            }
+        };
+        events.append(&mut self.refused);
+        self.confirms.release(events);
+        if let Some(broken) = lost.or_else(|| self.poll_lost(cx)) {
+            self.lost = true;
+            // At once, not at `disconnect`: what is unknown now shall not be published later.
+            self.connection.cut();
+            self.waiting.clear();
+            self.unseen.clear();
+            events.push(Event::Broken(broken));
+        }
+        if events.len() > before { Poll::Ready(()) } else { Poll::Pending }
+    }
+
+    /// Looks at the confirms in the order of publishing, as far as they are there.
+    fn see_confirms(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
+        while let Some(publish) = self.unseen.front_mut()
+            && let Poll::Ready(outcome) = publish.as_mut().poll(cx)
+        {
+            self.unseen.pop_front();
+            let (acked, returned) = match outcome {
+                Ok(Confirmation::Ack(returned)) => (true, returned),
+                Ok(Confirmation::Nack(returned)) => (false, returned),
+                Ok(Confirmation::NotRequested) => {
+                    let reason = "the channel is not in confirm mode".to_owned();
+                    return Some(Broken { reason, suspect: None });
+                }
+                Err(error) => {
+                    let cause = Some(error).filter(|error| !is_aftermath(error));
+                    return Some(match cause {
+                        Some(error) => broken(&error),
+                        None => self.poll_lost(cx).unwrap_or_else(|| Broken {
+                            reason: "the channel is closed".into(),
+                            suspect: None,
+                        }),
+                    });
+                }
+            };
+            self.confirms.completed(acked);
+            if let Some(returned) = returned
+                && let Err(broken) = self.take_return(&returned)
+            {
+                return Some(broken);
+            }
+        }
+        None
+    }
+
+    fn take_return(&mut self, returned: &BasicReturnMessage) -> Result<(), Broken> {
+        let reason = format!(
+            "unroutable: {} {}, exchange `{}`, routing key `{}`",
+            returned.reply_code, returned.reply_text, returned.exchange, returned.routing_key
+        );
+        let refusal = Refusal { reaction: classify_return(returned.reply_code), reason };
+        let matched =
+            row_of(&returned.properties).and_then(|row| self.confirms.returned(row, refusal).ok());
+        matched.ok_or_else(|| Broken {
+            // Should not be; but then no confirm of this channel can be trusted any more.
+            reason: "the broker returned a message that is not in flight".into(),
+            suspect: None,
+        })
+    }
+
+    fn poll_lost(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
+        match self.connection.poll_lost(cx) {
+            Poll::Ready(error) => Some(broken(&error)),
+            Poll::Pending => None,
+        }
+    }
+}

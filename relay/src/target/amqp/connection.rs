@@ -1,0 +1,256 @@
+//! One connection to RabbitMQ with one channel in confirm mode, on a socket that can be cut.
+//!
+//! lapin closes a connection politely, after what it still has to write. A relay that has lost its
+//! lease must not write another byte, so the socket is ours: cutting it resets the connection, and
+//! whatever stood in lapin's or the kernel's buffers is gone.
+
+use std::future::Future;
+use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use futures_util::Stream;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::tcp::{AsyncTcpStream, RustlsConnector};
+use lapin::uri::{AMQPScheme, AMQPUri};
+use lapin::{Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind};
+use secrecy::ExposeSecret;
+use tokio::task::JoinSet;
+
+use super::classify::{describe, misconfigured};
+use super::publication::Publication;
+use crate::config::AmqpConfig;
+use crate::target::ConnectError;
+use crate::tls;
+
+/// Shown in RabbitMQ's list of connections.
+const CONNECTION_NAME: &str = "outbox-relay";
+
+/// One publish, to its confirm.
+pub(super) type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
+
+/// An open connection. Dropping it cuts it.
+pub(super) struct Connection {
+    socket: SocketGuard,
+    channel: Arc<Channel>,
+    status: ConnectionStatus,
+    /// What the broker says about connection and channel.
+    notices: Pin<Box<dyn Stream<Item = lapin::Event> + Send>>,
+    /// Waits for lapin's thread, which ends when the connection does, for whatever reason.
+    thread: JoinSet<lapin::Result<()>>,
+    frame_bytes_max: usize,
+}
+
+impl Connection {
+    /// Connects, opens a channel and puts it in confirm mode.
+    ///
+    /// # Errors
+    /// See `Target::connect`.
+    ///
+    /// Cancel safety: a dropped future cuts what it has opened.
+    pub(super) async fn open(config: &AmqpConfig) -> Result<Self, ConnectError> {
+        let uri = uri(config)?;
+        let broker = format!("{}:{}", uri.authority.host, uri.authority.port);
+        let tls = match uri.scheme {
+            AMQPScheme::AMQP => None,
+            AMQPScheme::AMQPS => {
+                let tls = tls::client_config(&config.tls).map_err(|error| {
+                    configuration(error.to_string(), "check the files under `tls` of the target")
+                })?;
+                Some(RustlsConnector::from(tls))
+            }
+        };
+        let opened = tokio::time::timeout(config.connect_timeout, Self::open_uri(uri, tls)).await;
+        match opened {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => {
+                let reason = format!("{broker}: {}", describe(&error));
+                Err(match misconfigured(&error) {
+                    Some(hint) => configuration(reason, hint),
+                    None => ConnectError::Outage(reason),
+                })
+            }
+            Err(_) => Err(ConnectError::Outage(format!(
+                "{broker}: no connection within {:?}",
+                config.connect_timeout
+            ))),
+        }
+    }
+
+    async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
+        let authority = (uri.authority.host.as_str(), uri.authority.port);
+        let addresses: Vec<_> = tokio::net::lookup_host(authority).await?.collect();
+        let socket = SocketGuard(Arc::default());
+        let shared = Arc::clone(&socket.0);
+        let connection = lapin::Connection::connector(
+            uri,
+            lapin::runtime::default_runtime()?,
+            async move |uri, runtime| {
+                let stream = AsyncTcpStream::connect(&runtime, addresses.clone()).await?;
+                let AsyncTcpStream::Plain(tcp) = &stream else {
+                    return Err(io::Error::from(io::ErrorKind::Unsupported).into());
+                };
+                shared.register(tcp.get_ref())?;
+                match &tls {
+                    None => Ok(stream),
+                    Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
+                }
+            },
+            ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into()),
+        )
+        .await?;
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let status = connection.status().clone();
+        let notices = Box::pin(connection.events_listener());
+        let frame_bytes_max = connection.configuration().frame_max() as usize;
+        let mut thread = JoinSet::new();
+        // The channel keeps the connection open; `run` only waits.
+        thread.spawn_blocking(move || connection.run());
+        Ok(Self { socket, channel: Arc::new(channel), status, notices, thread, frame_bytes_max })
+    }
+
+    /// The longest frame that both sides agreed on.
+    pub(super) fn frame_bytes_max(&self) -> usize {
+        self.frame_bytes_max
+    }
+
+    /// Whether the broker asked for silence (`connection.blocked`): lapin writes nothing meanwhile.
+    pub(super) fn is_blocked(&self) -> bool {
+        self.status.blocked()
+    }
+
+    /// Publishes behind everything published before: the frames are handed over before this
+    /// returns. The future is to be kept and polled for the confirm.
+    pub(super) fn publish(&self, publication: Publication, body: Bytes) -> Publish {
+        let channel = Arc::clone(&self.channel);
+        let mut publish: Publish = Box::pin(async move {
+            let Publication { exchange, routing_key, properties } = publication;
+            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
+        });
+        // lapin takes the delivery tag and queues the frames in the first poll.
+        match publish.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
+            Poll::Pending => publish,
+            Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
+        }
+    }
+
+    /// Ready once channel or connection is gone, even if nothing was outstanding.
+    pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
+        while let Poll::Ready(Some(notice)) = self.notices.as_mut().poll_next(cx) {
+            if let lapin::Event::Error(error) = notice {
+                return Poll::Ready(error);
+            }
+        }
+        match self.thread.poll_join_next(cx) {
+            Poll::Ready(Some(Ok(Err(error)))) => Poll::Ready(error),
+            Poll::Ready(_) => Poll::Ready(io::Error::from(io::ErrorKind::ConnectionAborted).into()),
+            Poll::Pending => Poll::Pending,
+        }
+    }
+
+    /// Cuts the connection: from now on nothing is written, and what was not yet on the wire is
+    /// discarded. Waits until lapin's thread has let go of the socket.
+    ///
+    /// Cancel safety: the socket is cut before the first await.
+    pub(super) async fn close(self) {
+        let Self { socket, channel, mut thread, .. } = self;
+        socket.0.cut();
+        drop(channel);
+        while thread.join_next().await.is_some() {}
+    }
+
+    /// The first half of `close`, at once.
+    pub(super) fn cut(&self) {
+        self.socket.0.cut();
+    }
+}
+
+/// An error that only says that channel or connection is no more; the cause was told elsewhere.
+pub(super) fn is_aftermath(error: &Error) -> bool {
+    matches!(
+        error.kind(),
+        ErrorKind::InvalidChannelState(..)
+            | ErrorKind::InvalidConnectionState(_)
+            | ErrorKind::InvalidChannel(_)
+            | ErrorKind::FutureCompleted
+    )
+}
+
+fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
+    let mut uri: AMQPUri = config.url.parse().map_err(|error| {
+        let hint = "the target's `url` is amqp://USER@HOST:PORT/VHOST";
+        configuration(error, hint)
+    })?;
+    if let Some(password) = &config.password {
+        uri.authority.userinfo.password = password.expose_secret().to_owned();
+    }
+    // At least a second: 0 would switch heartbeats off.
+    let seconds = config.heartbeat.as_secs().clamp(1, u16::MAX.into());
+    uri.query.heartbeat = u16::try_from(seconds).ok();
+    Ok(uri)
+}
+
+fn configuration(reason: String, hint: &str) -> ConnectError {
+    ConnectError::Configuration { reason, hint: hint.to_owned() }
+}
+
+/// A second handle on the connection's socket.
+#[derive(Default)]
+struct Socket(Mutex<SocketState>);
+
+#[derive(Default)]
+enum SocketState {
+    /// Not connected yet.
+    #[default]
+    Waiting,
+    Open(std::net::TcpStream),
+    /// lapin must not get another one.
+    Cut,
+}
+
+impl Socket {
+    /// Takes a handle on a new socket.
+    ///
+    /// # Errors
+    /// This connection was cut, or had a socket before: it is never made a second time.
+    fn register(&self, tcp: &tokio::net::TcpStream) -> io::Result<()> {
+        // A closed socket is reset: what the kernel has not sent yet is never sent. Set from the
+        // start, so that it holds for a killed process as well.
+        tcp.set_zero_linger()?;
+        let handle = tcp.as_fd().try_clone_to_owned()?;
+        let mut state = self.state();
+        match *state {
+            SocketState::Waiting => *state = SocketState::Open(handle.into()),
+            SocketState::Open(_) | SocketState::Cut => {
+                return Err(io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+        Ok(())
+    }
+
+    fn cut(&self) {
+        if let SocketState::Open(socket) = std::mem::replace(&mut *self.state(), SocketState::Cut) {
+            // Wakes lapin's thread, which closes the last handle. An error means: closed already.
+            let _ = socket.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, SocketState> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whoever drops the connection, or the attempt to make one, cuts it.
+struct SocketGuard(Arc<Socket>);
+
+impl Drop for SocketGuard {
+    fn drop(&mut self) {
+        self.0.cut();
+    }
+}

@@ -1,0 +1,210 @@
+//! What librdkafka's errors call for.
+
+use rdkafka::types::RDKafkaErrorCode as Code;
+
+use crate::target::Reaction;
+
+/// What an error of a delivery, or of handing a message to librdkafka, calls for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// It is about this message, or about its batch.
+    Refuse(Reaction),
+    /// librdkafka's queue is full: hand it over again later, in order.
+    Full,
+    /// The producer cannot go on; what is in flight is unknown.
+    Broken,
+    /// The answer to our own purge: nobody waits for it.
+    Purged,
+}
+
+/// What an error calls for.
+pub(super) fn classify(code: Code) -> Verdict {
+    match code {
+        Code::QueueFull => Verdict::Full,
+        Code::PurgeQueue | Code::PurgeInflight => Verdict::Purged,
+
+        // The topic is missing, or forbidden, or has no such name.
+        Code::UnknownTopic
+        | Code::UnknownTopicOrPartition
+        | Code::UnknownPartition
+        | Code::UnknownTopicId
+        | Code::InvalidTopic
+        | Code::TopicAuthorizationFailed => Verdict::Refuse(Reaction::Park),
+
+        // A batch is refused as a whole, whichever of its messages is to blame.
+        Code::MessageSizeTooLarge
+        | Code::MessageBatchTooLarge
+        | Code::InvalidMessage
+        | Code::InvalidMessageSize
+        | Code::InvalidRecord
+        | Code::InvalidTimestamp
+        | Code::UnsupportedForMessageFormat
+        | Code::UnsupportedCompressionType
+        | Code::PolicyViolation => Verdict::Refuse(Reaction::Suspect),
+
+        // The producer's session with the brokers is over: a new one is needed.
+        Code::Fatal
+        | Code::Fenced
+        | Code::ProducerFenced
+        | Code::InvalidProducerEpoch
+        | Code::InvalidProducerIdMapping
+        | Code::OutOfOrderSequenceNumber
+        | Code::UnknownProducerId
+        | Code::GaplessGuarantee
+        | Code::State => Verdict::Broken,
+
+        // The brokers cannot be used. librdkafka retries these by itself; if one comes through all
+        // the same, no message is to blame. A time-out may have been persisted.
+        Code::AllBrokersDown
+        | Code::BrokerTransportFailure
+        | Code::BrokerNotAvailable
+        | Code::NetworkException
+        | Code::Resolve
+        | Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState
+        | Code::SSL
+        | Code::ClusterAuthorizationFailed
+        | Code::MessageTimedOut
+        | Code::OperationTimedOut
+        | Code::TimedOutQueue
+        | Code::RequestTimedOut
+        | Code::LeaderNotAvailable
+        | Code::NotLeaderForPartition
+        | Code::ReplicaNotAvailable
+        | Code::NotEnoughReplicas
+        | Code::NotEnoughReplicasAfterAppend
+        | Code::ISRInsufficient
+        | Code::KafkaStorageError
+        | Code::ThrottlingQuotaExceeded
+        | Code::Retry
+        | Code::DestroyBroker
+        | Code::BrokerDestroy => Verdict::Broken,
+
+        // Unknown is never silent, never poison.
+        _ => Verdict::Refuse(Reaction::Retry),
+    }
+}
+
+/// Why brokers that cannot be reached will never be reached as configured; `None` = an outage.
+pub(super) fn misconfigured(code: Code) -> Option<&'static str> {
+    match code {
+        Code::Authentication
+        | Code::SaslAuthenticationFailed
+        | Code::UnsupportedSASLMechanism
+        | Code::IllegalSASLState => {
+            Some("check the `sasl.*` properties of the target, and that the user exists")
+        }
+        Code::SSL => Some("check `security.protocol` and the `ssl.*` properties of the target"),
+        Code::ClusterAuthorizationFailed => {
+            Some("allow the user to be an idempotent producer (IdempotentWrite on the cluster)")
+        }
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Verdict::{Broken, Full, Purged, Refuse};
+    use super::*;
+
+    #[test]
+    fn every_code_has_its_verdict() {
+        let table: [(&[Code], Verdict); 6] = [
+            (&[Code::QueueFull], Full),
+            (&[Code::PurgeQueue, Code::PurgeInflight], Purged),
+            (
+                &[
+                    Code::UnknownTopic,
+                    Code::UnknownTopicOrPartition,
+                    Code::UnknownPartition,
+                    Code::UnknownTopicId,
+                    Code::InvalidTopic,
+                    Code::TopicAuthorizationFailed,
+                ],
+                Refuse(Reaction::Park),
+            ),
+            (
+                &[
+                    Code::MessageSizeTooLarge,
+                    Code::MessageBatchTooLarge,
+                    Code::InvalidMessage,
+                    Code::InvalidMessageSize,
+                    Code::InvalidRecord,
+                    Code::InvalidTimestamp,
+                    Code::UnsupportedForMessageFormat,
+                    Code::UnsupportedCompressionType,
+                    Code::PolicyViolation,
+                ],
+                Refuse(Reaction::Suspect),
+            ),
+            (
+                &[
+                    Code::Fatal,
+                    Code::Fenced,
+                    Code::ProducerFenced,
+                    Code::InvalidProducerEpoch,
+                    Code::InvalidProducerIdMapping,
+                    Code::OutOfOrderSequenceNumber,
+                    Code::UnknownProducerId,
+                    Code::GaplessGuarantee,
+                    Code::State,
+                    Code::AllBrokersDown,
+                    Code::BrokerTransportFailure,
+                    Code::BrokerNotAvailable,
+                    Code::NetworkException,
+                    Code::Resolve,
+                    Code::Authentication,
+                    Code::SaslAuthenticationFailed,
+                    Code::UnsupportedSASLMechanism,
+                    Code::IllegalSASLState,
+                    Code::SSL,
+                    Code::ClusterAuthorizationFailed,
+                    Code::MessageTimedOut,
+                    Code::OperationTimedOut,
+                    Code::TimedOutQueue,
+                    Code::RequestTimedOut,
+                    Code::LeaderNotAvailable,
+                    Code::NotLeaderForPartition,
+                    Code::ReplicaNotAvailable,
+                    Code::NotEnoughReplicas,
+                    Code::NotEnoughReplicasAfterAppend,
+                    Code::ISRInsufficient,
+                    Code::KafkaStorageError,
+                    Code::ThrottlingQuotaExceeded,
+                    Code::Retry,
+                    Code::DestroyBroker,
+                    Code::BrokerDestroy,
+                ],
+                Broken,
+            ),
+            (
+                &[Code::Unknown, Code::InvalidRequest, Code::Fail, Code::Inconsistent],
+                Refuse(Reaction::Retry),
+            ),
+        ];
+        for (codes, verdict) in table {
+            for &code in codes {
+                assert_eq!(classify(code), verdict, "{code}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_no_second_attempt_changes_is_a_misconfiguration() {
+        for (code, expected) in [
+            (Code::Authentication, true),
+            (Code::SaslAuthenticationFailed, true),
+            (Code::UnsupportedSASLMechanism, true),
+            (Code::IllegalSASLState, true),
+            (Code::SSL, true),
+            (Code::ClusterAuthorizationFailed, true),
+            (Code::Resolve, false),
+            (Code::BrokerTransportFailure, false),
+            (Code::AllBrokersDown, false),
+        ] {
+            assert_eq!(misconfigured(code).is_some(), expected, "{code}");
+        }
+    }
+}

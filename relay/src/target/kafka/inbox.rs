@@ -1,0 +1,123 @@
+//! What librdkafka's thread has told and the pipeline has not read yet.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use rdkafka::ClientContext;
+use rdkafka::error::KafkaError;
+use rdkafka::message::{BorrowedMessage, Message as _};
+use rdkafka::producer::{DeliveryResult, ProducerContext};
+use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::sync::Notify;
+
+use super::classify::{Verdict, classify, misconfigured};
+use crate::target::{Event, Refusal, Ticket};
+
+/// The callbacks' side of one producer. Outcomes come a quarter of a million times a second, on
+/// librdkafka's thread: they are pushed to a vector, and only the first one wakes the reader.
+#[derive(Clone, Default)]
+pub(super) struct Inbox(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    news: Mutex<News>,
+    wake: Notify,
+}
+
+/// Everything told since the last look.
+#[derive(Default)]
+pub(super) struct News {
+    /// Outcomes, in the order in which librdkafka told them.
+    pub(super) outcomes: Vec<Event>,
+    /// Why the producer cannot go on.
+    pub(super) broken: Option<String>,
+    /// No broker could be reached since the last confirm.
+    pub(super) all_down: bool,
+    /// The last thing that went wrong with a broker.
+    pub(super) trouble: Option<Trouble>,
+}
+
+/// An error about the brokers, not about a message.
+#[derive(Debug, Clone)]
+pub(super) struct Trouble {
+    /// For people.
+    pub(super) reason: String,
+    /// What the operator can do, if waiting will not help.
+    pub(super) hint: Option<&'static str>,
+}
+
+impl Inbox {
+    /// What was told, to be read and cleared under the lock. Nothing here waits.
+    pub(super) fn news(&self) -> MutexGuard<'_, News> {
+        self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until there may be news.
+    ///
+    /// Cancel safety: a wake-up that came first is kept.
+    pub(super) async fn wait(&self) {
+        self.0.wake.notified().await;
+    }
+
+    fn outcome(&self, event: Event, confirmed: bool) {
+        let mut news = self.news();
+        let first = news.outcomes.is_empty();
+        news.outcomes.push(event);
+        news.all_down &= !confirmed;
+        drop(news);
+        if first {
+            self.0.wake.notify_one();
+        }
+    }
+
+    fn broken(&self, reason: String) {
+        self.news().broken.get_or_insert(reason);
+        self.0.wake.notify_one();
+    }
+
+    fn refused(&self, ticket: Ticket, error: &KafkaError, message: &BorrowedMessage<'_>) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        let reason = || format!("topic `{}`: {code}", message.topic());
+        match classify(code) {
+            Verdict::Refuse(reaction) => {
+                self.outcome(Event::Refused(ticket, Refusal { reaction, reason: reason() }), false);
+            }
+            // A full queue is no outcome of a delivery: it would be unknown.
+            Verdict::Broken | Verdict::Full => self.broken(reason()),
+            Verdict::Purged => {}
+        }
+    }
+}
+
+impl ClientContext for Inbox {
+    fn error(&self, error: KafkaError, reason: &str) {
+        let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
+        match code {
+            Code::Fatal => self.broken(format!("the producer failed: {reason}")),
+            Code::AllBrokersDown => {
+                self.news().all_down = true;
+                self.0.wake.notify_one();
+            }
+            _ => {
+                let hint = misconfigured(code);
+                // A refused password says more than the broken connection that follows it.
+                let mut news = self.news();
+                if hint.is_some() || news.trouble.as_ref().is_none_or(|t| t.hint.is_none()) {
+                    news.trouble = Some(Trouble { reason: reason.to_owned(), hint });
+                }
+            }
+        }
+    }
+}
+
+impl ProducerContext for Inbox {
+    /// The ticket itself travels through librdkafka: nothing is allocated for a message.
+    type DeliveryOpaque = usize;
+
+    fn delivery(&self, result: &DeliveryResult<'_>, ticket: usize) {
+        let ticket = ticket as Ticket;
+        match result {
+            Ok(_) => self.outcome(Event::Confirmed(ticket), true),
+            Err((error, message)) => self.refused(ticket, error, message),
+        }
+    }
+}

@@ -1,0 +1,170 @@
+//! librdkafka's producer: its properties, and what lives as long as one of it.
+
+use std::time::Duration;
+
+use rdkafka::ClientConfig;
+use rdkafka::config::RDKafkaLogLevel;
+use rdkafka::error::KafkaError;
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
+use secrecy::ExposeSecret;
+
+use super::inbox::{Inbox, Trouble};
+use crate::config::KafkaConfig;
+use crate::target::ConnectError;
+
+/// A topic that no broker knows is given up after this long, and its messages are parked: they hold
+/// the window meanwhile. librdkafka's 30 s are for topics that were created a moment ago.
+const TOPIC_PROPAGATION_MAX: Duration = Duration::from_secs(3);
+
+/// The brokers and topics know the limit (`max.message.bytes`); this one only has to be out of
+/// their way.
+const MESSAGE_BYTES_MAX: usize = 256 << 20;
+const MESSAGE_BYTES: &str = "message.max.bytes";
+
+/// librdkafka's queue: the caller's window is the limit (0 = none, and the most that can be set).
+const QUEUE_MESSAGES_MAX: usize = 0;
+const QUEUE_KIBIBYTES_MAX: usize = i32::MAX as usize;
+
+/// A broker that is back is found again within a second; librdkafka's own limit is ten.
+const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// What the operator may change.
+const DEFAULTS: [(&str, &str); 4] = [
+    ("client.id", "outbox-relay"),
+    ("socket.keepalive.enable", "true"),
+    // A closed idle connection is normal.
+    ("log.connection.close", "false"),
+    // The partitioner of the Java clients: the same key goes to the same partition as theirs.
+    ("partitioner", "murmur2_random"),
+];
+
+/// What the relay's promises rest on.
+const FIXED: [(&str, &str); 6] = [
+    // Order and no duplicates over retries within one producer.
+    ("enable.idempotence", "true"),
+    ("acks", "all"),
+    ("max.in.flight.requests.per.connection", "5"),
+    // A message that timed out may be persisted, and those behind it go through: a hole in the
+    // key's order. The pipeline watches for missing confirms itself.
+    ("message.timeout.ms", "0"),
+    // A typing error in a route must not create a topic.
+    ("allow.auto.create.topics", "false"),
+    ("statistics.interval.ms", "0"),
+];
+
+/// An idempotent producer with its own thread for callbacks.
+pub(super) struct Producer {
+    producer: ThreadedProducer<Inbox>,
+    pub(super) inbox: Inbox,
+    message_bytes_max: String,
+}
+
+impl Producer {
+    /// Makes a producer and waits until a broker has answered.
+    ///
+    /// # Errors
+    /// See `Target::connect`.
+    ///
+    /// Cancel safety: nothing was published; the producer ends by itself on its blocking thread.
+    pub(super) async fn connect(config: &KafkaConfig) -> Result<Self, ConnectError> {
+        let inbox = Inbox::default();
+        let properties = properties(config);
+        let message_bytes_max = properties.get(MESSAGE_BYTES).unwrap_or_default().to_owned();
+        let producer: ThreadedProducer<Inbox> = properties
+            .create_with_context(inbox.clone())
+            .map_err(|error| ConnectError::Configuration {
+                reason: describe(&error),
+                hint: "check `brokers` and `properties` of the target".into(),
+            })?;
+        let timeout = config.connect_timeout;
+        // The lightest question that only a broker can answer.
+        let asked = tokio::task::spawn_blocking(move || {
+            let answered = producer.client().fetch_cluster_id(timeout).is_some();
+            answered.then_some(producer)
+        });
+        match asked.await {
+            Ok(Some(producer)) => Ok(Self { producer, inbox, message_bytes_max }),
+            Ok(None) => Err(unreachable(config, inbox.news().trouble.take())),
+            Err(error) => Err(ConnectError::Outage(format!("the connecting thread: {error}"))),
+        }
+    }
+
+    /// Hands a record over; never blocks.
+    ///
+    /// # Errors
+    /// librdkafka's, with the record not taken.
+    pub(super) fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), KafkaError> {
+        self.producer.send(record).map_err(|(error, _)| error)
+    }
+
+    /// The client's own limit for a message, bytes.
+    pub(super) fn message_bytes_max(&self) -> &str {
+        &self.message_bytes_max
+    }
+
+    /// Why the producer failed for good.
+    pub(super) fn fatal_error(&self) -> Option<String> {
+        self.producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
+    }
+
+    /// Gives up everything queued and in flight, and ends. (A request that the kernel already has
+    /// may still arrive.)
+    ///
+    /// Cancel safety: what is queued is purged before the first await.
+    pub(super) async fn close(self) {
+        let Self { producer, .. } = self;
+        producer.purge(PurgeConfig::default().queue().inflight());
+        // Dropping it joins its threads. A panic there ends nothing of ours.
+        let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
+    }
+}
+
+/// All properties: defaults, the operator's, and last what cannot be changed.
+fn properties(config: &KafkaConfig) -> ClientConfig {
+    let millis = |duration: Duration| duration.as_millis().to_string();
+    let mut properties = ClientConfig::new();
+    for (name, value) in DEFAULTS {
+        properties.set(name, value);
+    }
+    properties
+        .set("topic.metadata.propagation.max.ms", millis(TOPIC_PROPAGATION_MAX))
+        .set("reconnect.backoff.max.ms", millis(RECONNECT_BACKOFF_MAX))
+        .set(MESSAGE_BYTES, MESSAGE_BYTES_MAX.to_string())
+        // librdkafka takes fractions of a millisecond.
+        .set("linger.ms", (config.linger.as_micros() as f64 / 1e3).to_string())
+        .set("compression.type", &config.compression);
+    for (name, value) in &config.properties {
+        properties.set(name, value);
+    }
+    for (name, value) in &config.secret_properties {
+        properties.set(name, value.expose_secret());
+    }
+    for (name, value) in FIXED {
+        properties.set(name, value);
+    }
+    properties
+        .set("bootstrap.servers", &config.brokers)
+        .set("queue.buffering.max.messages", QUEUE_MESSAGES_MAX.to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES_MAX.to_string())
+        .set_log_level(RDKafkaLogLevel::Warning);
+    properties
+}
+
+fn unreachable(config: &KafkaConfig, trouble: Option<Trouble>) -> ConnectError {
+    let (brokers, timeout) = (&config.brokers, config.connect_timeout);
+    match trouble {
+        Some(Trouble { reason, hint: Some(hint) }) => {
+            ConnectError::Configuration { reason, hint: hint.into() }
+        }
+        Some(Trouble { reason, hint: None }) => ConnectError::Outage(reason),
+        None => ConnectError::Outage(format!("no answer from {brokers} within {timeout:?}")),
+    }
+}
+
+/// The error without the value of a property, which may be a secret.
+fn describe(error: &KafkaError) -> String {
+    match error {
+        KafkaError::ClientConfig(_, description, name, _) => format!("`{name}`: {description}"),
+        error => error.to_string(),
+    }
+}

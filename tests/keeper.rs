@@ -1,0 +1,10 @@
+//! The keeper on a real PostgreSQL: what retention deletes and never deletes, what the sweep finds,
+//! who is elected.
+
+mod election;
+mod horizon;
+pub(crate) mod outbox;
+mod race;
+mod retention;
+mod sweep;
+mod watermark;

@@ -1,0 +1,46 @@
+//! Returned among thousands of good ones: lapin attaches a return to whichever confirm comes next.
+
+use outbox_relay::target::Reaction;
+
+use super::amqp::{Rabbit, WINDOW};
+use super::driver::Driver;
+use super::row::{parts, submission};
+
+/// GIVEN 20,000 messages of which every k-th has a routing key that no queue is bound to
+/// WHEN they are published in a large window
+/// THEN exactly those are refused and parked, no good one is blamed, and none of them is confirmed.
+async fn every_nth_is_unroutable(queue_type: &str, n: i64) {
+    let rabbit = Rabbit::new("unroutable", queue_type).await;
+    let mut driver = Driver::connect(rabbit.target()).await;
+    let bad = |id: i64| id % n == 0;
+    let topic = |id| if bad(id) { "bad" } else { "good.a" };
+    let rows = 1..=20_000;
+    driver.publish_all(rows.clone().map(|id| submission(parts(id, topic(id)))), WINDOW).await;
+
+    let refused: Vec<i64> = driver.outcomes.refused.iter().map(|(row, _)| *row).collect();
+    assert!(refused.iter().copied().eq(rows.clone().filter(|&id| bad(id))), "n = {n}");
+    let confirmed = driver.outcomes.confirmed.iter().copied();
+    assert!(confirmed.eq(rows.clone().filter(|&id| !bad(id))), "n = {n}");
+    for (_, refusal) in &driver.outcomes.refused {
+        assert_eq!(refusal.reaction, Reaction::Park);
+        assert_eq!(
+            refusal.reason,
+            format!("unroutable: 312 NO_ROUTE, exchange `{}`, routing key `bad`", rabbit.exchange)
+        );
+    }
+    assert!(rabbit.rows().await.into_iter().eq(rows.filter(|&id| !bad(id))));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_classic_queue() {
+    for n in [1, 2, 10, 101] {
+        every_nth_is_unroutable("classic", n).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_quorum_queue() {
+    for n in [2, 10, 101] {
+        every_nth_is_unroutable("quorum", n).await;
+    }
+}
