@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, sleep_until};
-use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
 use super::bell::BellHandle;
@@ -25,6 +24,7 @@ use super::retry::{Retry, RetryClock};
 use super::status::SourceStatus;
 use super::{Batch, FromSource, RetryBatch, RetryRow, Row, Start, session};
 use crate::config::SourceConfig;
+use crate::database::Session;
 use crate::schema::Schema;
 
 /// A holder is named once it has kept holes open for this long, and again as often.
@@ -32,7 +32,7 @@ const NAME_INTERVAL: Duration = Duration::from_secs(5);
 
 /// Reads the outbox for one target. Built, then run.
 pub struct Reader {
-    client: Client,
+    client: Session,
     schema: Schema,
     target: String,
     limits: SourceConfig,
@@ -60,7 +60,7 @@ impl Reader {
     /// A reader on a connection that is used for nothing else, and given up with the reader.
     #[must_use]
     pub fn new(
-        client: Client,
+        client: Session,
         schema: Schema,
         target: &str,
         limits: SourceConfig,
@@ -107,7 +107,7 @@ impl Reader {
 
 /// A reader at work.
 struct Reading {
-    client: Client,
+    client: Session,
     limits: SourceConfig,
     batch_rows: usize,
     poll: Poll,
