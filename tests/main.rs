@@ -3,5 +3,4 @@
 mod support;
 
 mod schema;
-mod source;
 mod target;

@@ -1,19 +1,23 @@
 //! The composition root: builds every part, then runs them. Nothing else starts tasks that outlive
 //! a pipeline.
 
+use std::future::Future;
+
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::config::{BrokerConfig, Config};
+use crate::config::{BrokerConfig, Config, DatabaseConfig};
+use crate::database::{DatabaseError, Session};
 use crate::exit::Failure;
-use crate::keeper;
+use crate::keeper::Keeper;
 use crate::notify::notify;
 use crate::pipeline::{self, Context, PipelineError};
 use crate::schema::Schema;
 use crate::shutdown::{Shutdown, Signals, escalate};
 use crate::source::Bell;
-use crate::target::{AmqpTarget, KafkaTarget};
+use crate::target::amqp::AmqpTarget;
+use crate::target::kafka::KafkaTarget;
 
 /// The daemon, built and not started.
 #[derive(Debug)]
@@ -46,9 +50,9 @@ impl App {
         let mut background = JoinSet::new();
         background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
         background.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
-        let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
-        background.spawn(bell.run(stopped.clone()));
-        background.spawn(keeper::run(config.clone(), schema.clone(), shutdown.stop.clone()));
+        let (bell, bell_handle) = Bell::new();
+        background.spawn(ring(bell, config.database.clone(), schema.clone(), stopped.clone()));
+        background.spawn(keep(&config, &schema, shutdown.stop.clone()));
 
         let mut pipelines = JoinSet::new();
         for target in &config.targets {
@@ -70,20 +74,41 @@ impl App {
     }
 }
 
-fn spawn(
-    pipelines: &mut JoinSet<Result<(), PipelineError>>,
-    context: Context,
-    shutdown: Shutdown,
-) {
+/// One bell a process.
+async fn ring(bell: Bell, database: DatabaseConfig, schema: Schema, stopped: CancellationToken) {
+    let connect =
+        || async { Ok::<_, DatabaseError>(Session::connect(&database, BELL_NAME).await?.listen()) };
+    bell.run(schema, connect, stopped).await;
+}
+
+const BELL_NAME: &str = "outbox-relay bell";
+
+/// Every process stands for election; one keeper a database is elected.
+fn keep(
+    config: &Config,
+    schema: &Schema,
+    stop: CancellationToken,
+) -> impl Future<Output = ()> + use<> {
+    let keeper = Keeper {
+        database: config.database.clone(),
+        schema: schema.clone(),
+        retention: config.retention.clone(),
+        dead_ranges_max: config.source.dead_ranges_max,
+    };
+    async move { keeper.run(stop).await }
+}
+
+fn spawn(pipelines: &mut JoinSet<Result<(), PipelineError>>, context: Context, shutdown: Shutdown) {
     match context.target.broker.clone() {
         BrokerConfig::Amqp(broker) => {
-            let target = context.target.clone();
-            let make = move || AmqpTarget::new(&target, &broker);
+            let (routes, window) =
+                (context.target.routes.clone(), context.target.window_messages_max);
+            let make = move || AmqpTarget::new(broker.clone(), routes.clone(), window);
             pipelines.spawn(pipeline::supervise(context, make, shutdown));
         }
         BrokerConfig::Kafka(broker) => {
-            let target = context.target.clone();
-            let make = move || KafkaTarget::new(&target, &broker);
+            let routes = context.target.routes.clone();
+            let make = move || KafkaTarget::new(broker.clone(), routes.clone());
             pipelines.spawn(pipeline::supervise(context, make, shutdown));
         }
     }

@@ -4,19 +4,19 @@
 //! `after_send` aborts at its first pass, `after_send:3` at its third.
 
 /// Before a message is handed to the target.
-pub const BEFORE_SEND: &str = "before_send";
+pub(crate) const BEFORE_SEND: &str = "before_send";
 /// After messages were handed to the target.
-pub const AFTER_SEND: &str = "after_send";
+pub(crate) const AFTER_SEND: &str = "after_send";
 /// After a confirm came, before it is marked.
-pub const AFTER_CONFIRM: &str = "after_confirm";
+pub(crate) const AFTER_CONFIRM: &str = "after_confirm";
 /// After a mark was committed.
-pub const AFTER_MARK: &str = "after_mark";
+pub(crate) const AFTER_MARK: &str = "after_mark";
 /// After the row of a recorded hole arrived, before it is sent.
-pub const HOLE_ARRIVED: &str = "hole_arrived";
+pub(crate) const HOLE_ARRIVED: &str = "hole_arrived";
 
 /// Aborts the process if this is the pass that was asked for.
 #[inline]
-pub fn point(name: &str) {
+pub(crate) fn point(name: &str) {
     if cfg!(debug_assertions) {
         armed::pass(name);
     }

@@ -1,25 +1,45 @@
 //! Connections to PostgreSQL: how they are made, what every session is set to, which server they
 //! show.
 
-mod tls;
-
 use std::ops::{Deref, DerefMut};
+use std::pin::Pin;
 use std::str::FromStr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::Stream;
 use secrecy::ExposeSecret;
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_postgres::error::SqlState;
+use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use crate::config::{DatabaseConfig, TlsMode};
+use crate::tls::{self, TlsError};
 
 /// A session, with the task that drives it. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    notices: Notices,
+}
+
+/// What the server says without being asked: notifications, and that the connection has ended.
+#[derive(Debug)]
+pub struct Notices {
+    messages: mpsc::UnboundedReceiver<Result<AsyncMessage, tokio_postgres::Error>>,
     /// The task that moves the bytes; it ends when the connection does.
     _driver: JoinSet<()>,
+}
+
+impl Stream for Notices {
+    type Item = Result<AsyncMessage, tokio_postgres::Error>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.messages.poll_recv(cx)
+    }
 }
 
 /// Why the database cannot be used.
@@ -69,25 +89,13 @@ impl Session {
     /// # Errors
     /// See [`DatabaseError`].
     pub async fn connect(config: &DatabaseConfig, name: &str) -> Result<Self, DatabaseError> {
-        Self::connect_notified(config, name, |_| {}).await
-    }
-
-    /// Like `connect`, and calls `on_notice` with the channel of each notification that comes.
-    ///
-    /// # Errors
-    /// See [`DatabaseError`].
-    pub async fn connect_notified(
-        config: &DatabaseConfig,
-        name: &str,
-        on_notice: impl Fn(&str) + Send + 'static,
-    ) -> Result<Self, DatabaseError> {
         let driver = client_config(config, name)?;
         let connecting = async {
             match config.tls.mode {
-                TlsMode::Disable => drive(driver.connect(NoTls).await?, on_notice),
+                TlsMode::Disable => drive(driver.connect(NoTls).await?),
                 TlsMode::VerifyFull => {
-                    let tls = tls::connector(&config.tls)?;
-                    drive(driver.connect(tls).await?, on_notice)
+                    let tls = tls::client_config(&config.tls)?;
+                    drive(driver.connect(MakeRustlsConnect::new(tls)).await?)
                 }
             }
         };
@@ -97,6 +105,13 @@ impl Session {
             .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))??;
         session.set_up(config).await?;
         Ok(session)
+    }
+
+    /// The client, and what the server says without being asked. The connection lives as long as the
+    /// latter.
+    #[must_use]
+    pub fn listen(self) -> (Client, Notices) {
+        (self.client, self.notices)
     }
 
     async fn set_up(&self, config: &DatabaseConfig) -> Result<(), DatabaseError> {
@@ -144,7 +159,10 @@ fn client_config(
 ) -> Result<tokio_postgres::Config, DatabaseError> {
     let mut client = tokio_postgres::Config::from_str(&config.url).map_err(|error| {
         let reason = error.to_string();
-        DatabaseError::Configuration { reason, hint: "write database.url as postgres://user@host:port/database" }
+        DatabaseError::Configuration {
+            reason,
+            hint: "write database.url as postgres://user@host:port/database",
+        }
     })?;
     if let Some(password) = &config.password {
         client.password(password.expose_secret());
@@ -163,23 +181,30 @@ fn client_config(
 
 fn drive<T>(
     (client, mut connection): (Client, Connection<Socket, T>),
-    on_notice: impl Fn(&str) + Send + 'static,
 ) -> Result<Session, DatabaseError>
 where
-    T: tokio_postgres::tls::TlsStream + Unpin + Send + 'static,
+    T: TlsStream + Unpin + Send + 'static,
 {
+    // Unbounded, and yet bounded: only a session that listens is told anything, and it reads on.
+    let (sender, messages) = mpsc::unbounded_channel();
     let mut driver = JoinSet::new();
     driver.spawn(async move {
-        // An error ends the connection, and every query on the client says so.
-        while let Some(Ok(message)) =
-            std::future::poll_fn(|cx| connection.poll_message(cx)).await
-        {
-            if let AsyncMessage::Notification(notification) = message {
-                on_notice(notification.channel());
+        while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            let ended = message.is_err();
+            let notice = !matches!(message, Ok(AsyncMessage::Notice(_)));
+            // Nobody listens on most sessions; the error ends every query of the client as well.
+            if notice && sender.send(message).is_err() || ended {
+                break;
             }
         }
     });
-    Ok(Session { client, _driver: driver })
+    Ok(Session { client, notices: Notices { messages, _driver: driver } })
+}
+
+impl From<TlsError> for DatabaseError {
+    fn from(error: TlsError) -> Self {
+        Self::Configuration { reason: error.to_string(), hint: "check [database.tls]" }
+    }
 }
 
 impl From<tokio_postgres::Error> for DatabaseError {

@@ -584,7 +584,8 @@ impl Flow {
     }
 
     fn waits_for_refused(&self, item: &Item) -> bool {
-        item.holding_key().is_some_and(|key| self.refused.is_unseen_before(key, item.id(), item.as_of))
+        item.holding_key()
+            .is_some_and(|key| self.refused.is_unseen_before(key, item.id(), item.as_of))
     }
 
     fn takeover(&mut self, id: i64) -> Option<Resent> {

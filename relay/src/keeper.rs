@@ -10,7 +10,7 @@ use tokio_postgres::{Client, Error, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, RetentionConfig};
-use crate::database::{self, ConnectError};
+use crate::database::{DatabaseError, Session};
 use crate::keeper::horizon::Held;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
@@ -57,7 +57,7 @@ pub struct Keeper {
 #[derive(Debug, thiserror::Error)]
 enum KeeperError {
     #[error("the keeper cannot connect")]
-    Connect(#[from] ConnectError),
+    Connect(#[from] DatabaseError),
     #[error("the keeper's statement failed")]
     Database(#[from] Error),
 }
@@ -80,7 +80,7 @@ impl Keeper {
     }
 
     async fn serve(&self) -> Result<std::convert::Infallible, KeeperError> {
-        let mut session = database::connect(&self.database, APPLICATION_NAME).await?;
+        let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
         let client: &mut Client = &mut session;
         while !election::stand(client, &self.schema).await? {
             tokio::time::sleep(self.retention.interval).await;

@@ -101,12 +101,21 @@ pub async fn supervise<T: Target + 'static>(
         let pause = match error {
             PipelineError::Configuration { .. } => return Err(error),
             PipelineError::Lost(reason) => {
-                tracing::warn!(target_name = name, error = reason, "pipeline lost the database, starting anew");
+                tracing::warn!(
+                    target_name = name,
+                    error = reason,
+                    "pipeline lost the database, starting anew"
+                );
                 context.board.set(&name, State::Waiting(reason));
                 backoff.delay(failures, &mut jitter)
             }
             PipelineError::Stopped { reason, hint } => {
-                tracing::error!(target_name = name, reason, hint, "pipeline stopped, nothing is lost");
+                tracing::error!(
+                    target_name = name,
+                    reason,
+                    hint,
+                    "pipeline stopped, nothing is lost"
+                );
                 context.board.set(&name, State::Stopped(reason));
                 STOPPED_PAUSE
             }
@@ -129,9 +138,14 @@ async fn run_once<T: Target + 'static>(
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
-    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, retry_rows } = takeover;
+    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, retry_rows } =
+        takeover;
     let name = &context.target.name;
-    tracing::info!(target_name = name, pending_from = settled.last().map_or(1, |r| r.end), "leading");
+    tracing::info!(
+        target_name = name,
+        pending_from = settled.last().map_or(1, |r| r.end),
+        "leading"
+    );
     let clock = lease.clock();
     let now = Instant::now();
     let flow = Flow::new(

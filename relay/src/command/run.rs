@@ -10,7 +10,7 @@ use crate::telemetry;
 /// # Errors
 /// See [`Failure`].
 pub fn run(config: Config) -> Result<(), Failure> {
-    telemetry::log::init(&config.log);
+    telemetry::log::init(&config.log).map_err(Failure::configuration)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let app = App::build(config)?;
     runtime.block_on(app.run())

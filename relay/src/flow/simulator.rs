@@ -50,8 +50,17 @@ struct Database {
 
 #[derive(Debug)]
 enum Read {
-    Rows { rows: Vec<(i64, bool)>, opened: Vec<IdRange>, dead: Vec<IdRange>, caught_up: bool, as_of: u64 },
-    Retry { rows: Vec<(i64, Retry, bool)>, as_of: u64 },
+    Rows {
+        rows: Vec<(i64, bool)>,
+        opened: Vec<IdRange>,
+        dead: Vec<IdRange>,
+        caught_up: bool,
+        as_of: u64,
+    },
+    Retry {
+        rows: Vec<(i64, Retry, bool)>,
+        as_of: u64,
+    },
 }
 
 /// A message on the wire: accepted by the broker or not, answered or not.
@@ -234,7 +243,8 @@ impl World {
         }
         let limit = usize::try_from(1 + self.below(5)).unwrap();
         let visible = |id: &i64| self.unseen.contains(*id) || *id > self.hi;
-        let ids: Vec<i64> = self.db.rows.keys().filter(|id| visible(id)).copied().take(limit).collect();
+        let ids: Vec<i64> =
+            self.db.rows.keys().filter(|id| visible(id)).copied().take(limit).collect();
         let cut = ids.len() == limit;
         let last = ids.last().copied().unwrap_or(self.hi).max(self.hi);
         let mut opened: RangeSet = [self.hi + 1..last + 1].into_iter().collect();
@@ -249,7 +259,8 @@ impl World {
         self.hi = last;
         let held = |id: &i64| {
             let key = self.db.rows[id].as_ref();
-            key.is_some() && self.db.retry.range(..id).any(|(_, r)| r.holds && r.key.as_ref() == key)
+            key.is_some()
+                && self.db.retry.range(..id).any(|(_, r)| r.holds && r.key.as_ref() == key)
         };
         let rows = ids.iter().map(|id| (*id, held(id))).collect();
         let (opened, dead) = (opened.iter().collect(), dead.iter().collect());
@@ -266,7 +277,8 @@ impl World {
             let head = !row.holds || first(&row.key) == Some(*id);
             if row.due && head {
                 rows.push((*id, row.clone(), true));
-                let followers = retry.range(id + 1..).filter(|(_, r)| row.holds && r.holds && r.key == row.key);
+                let followers =
+                    retry.range(id + 1..).filter(|(_, r)| row.holds && r.holds && r.key == row.key);
                 rows.extend(followers.take(3).map(|(id, r)| (*id, r.clone(), false)));
             }
         }
@@ -324,10 +336,17 @@ impl World {
         }
         while let Some(submission) = self.flow.next_send(self.now) {
             let id = submission.message.id();
-            let hash = submission.message.key().map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
+            let hash = submission
+                .message
+                .key()
+                .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
             let partition = usize::try_from(hash).unwrap() % PARTITIONS;
             self.sent.entry(id).or_default().insert(self.step);
-            self.wires[partition].push_back(Wire { ticket: submission.ticket, id, step: self.step });
+            self.wires[partition].push_back(Wire {
+                ticket: submission.ticket,
+                id,
+                step: self.step,
+            });
             if self.rng.draw().is_multiple_of(3) {
                 break;
             }
@@ -335,7 +354,9 @@ impl World {
     }
 
     fn deliver(&mut self, wire: &Wire) {
-        if std::env::var("TRACE").is_ok() { eprintln!("{} deliver {wire:?}", self.step); }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("{} deliver {wire:?}", self.step);
+        }
         assert!(self.db.rows.contains_key(&wire.id), "I2: {} was never committed", wire.id);
         self.deliveries += 1;
         self.delivered.entry(wire.id).or_insert(self.deliveries);
@@ -355,7 +376,9 @@ impl World {
                 2 => Reaction::Suspect,
                 _ => Reaction::Retry,
             };
-            if std::env::var("TRACE").is_ok() { eprintln!("{} refuse {wire:?} {reaction:?}", self.step); }
+            if std::env::var("TRACE").is_ok() {
+                eprintln!("{} refuse {wire:?} {reaction:?}", self.step);
+            }
             self.refusing.insert(wire.ticket, (wire.id, wire.step));
             let refusal = Refusal { reaction, reason: String::new() };
             self.answers.push_back(Event::Refused(wire.ticket, refusal));
@@ -389,7 +412,9 @@ impl World {
     }
 
     fn commit(&mut self, mark: Mark) {
-        if std::env::var("TRACE").is_ok() { eprintln!("{} commit {mark:?}", self.step); }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("{} commit {mark:?}", self.step);
+        }
         let db = &mut self.db;
         db.ledger.union(&mark.settled);
         db.holes.union(&mark.opened);
@@ -443,7 +468,9 @@ impl World {
 
     /// What is on the wire may have arrived; what was answered may not have been heard.
     fn lose_connection(&mut self, suspect: Option<Reaction>) {
-        if std::env::var("TRACE").is_ok() { eprintln!("{} lose {suspect:?}", self.step); }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("{} lose {suspect:?}", self.step);
+        }
         self.connected = false;
         for event in std::mem::take(&mut self.answers) {
             // What was refused unheard was in flight all the same, and others behind it.
@@ -468,7 +495,9 @@ impl World {
     }
 
     fn crash(&mut self) {
-        if std::env::var("TRACE").is_ok() { eprintln!("{} crash", self.step); }
+        if std::env::var("TRACE").is_ok() {
+            eprintln!("{} crash", self.step);
+        }
         self.lose_connection(None);
         if let Some(mark) = self.marking.take()
             && self.chance(50)
@@ -502,7 +531,8 @@ impl World {
                 let earlier_at = self.delivered[earlier];
                 // I3's named exception: it was in flight behind one that was refused.
                 let flights = self.refused.get(earlier).into_iter().flatten();
-                let exception = flights.into_iter().any(|f| self.sent[id].range(f.clone()).next().is_some());
+                let exception =
+                    flights.into_iter().any(|f| self.sent[id].range(f.clone()).next().is_some());
                 assert!(earlier_at < *at || exception, "I3: {id} overtook {earlier} of key {key}");
             }
             last.entry(key).or_default().push(*id);

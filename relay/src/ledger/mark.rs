@@ -134,9 +134,24 @@ impl Marker {
             .query_opt(
                 &self.full,
                 &[
-                    &settled, &self.ctid, &self.target, &self.epoch, &closed, &opened, &died, &ids,
-                    &keys, &holds, &attempts, &due, &classes, &reasons, &mark.resolved, &dead_ids,
-                    &dead_attempts, &dead_reasons,
+                    &settled,
+                    &self.ctid,
+                    &self.target,
+                    &self.epoch,
+                    &closed,
+                    &opened,
+                    &died,
+                    &ids,
+                    &keys,
+                    &holds,
+                    &attempts,
+                    &due,
+                    &classes,
+                    &reasons,
+                    &mark.resolved,
+                    &dead_ids,
+                    &dead_attempts,
+                    &dead_reasons,
                 ],
             )
             .await?;

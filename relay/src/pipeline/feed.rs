@@ -1,13 +1,14 @@
 //! The reader's side of a pipeline: what it may hold, what it is told, what comes from it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use tokio::sync::{mpsc, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{Context, PipelineError};
 use crate::config::Unrouted;
+use crate::crash;
 use crate::flow::{FreshRead, FreshRow, RetryRow, Room};
 use crate::ledger::Mark;
 use crate::message::Message;
@@ -30,6 +31,10 @@ pub(super) struct Feed {
     /// Rows in `retry`: at the start, and counted along.
     retry_rows: u64,
     retry_rows_max: u64,
+    /// `retry` is full: the reader leaves the head alone.
+    paused: Arc<AtomicBool>,
+    /// The highest id that came: a lower one is a hole that arrived.
+    last_id: i64,
     /// Dropped with the feed: the reader ends.
     cancel: CancellationToken,
 }
@@ -48,12 +53,14 @@ impl Feed {
         let (out, batches) = mpsc::channel(BATCHES_AHEAD);
         let (retry, asked) = watch::channel(Vec::new());
         let cancel = CancellationToken::new();
+        let paused = Arc::new(AtomicBool::new(false));
         let ports = Ports {
             budget: Arc::clone(&budget),
             marks: Arc::clone(&marks),
             bell: context.bell.clone(),
             out,
             retry: asked,
+            paused: Arc::clone(&paused),
             cancel: cancel.clone(),
         };
         let feed = Self {
@@ -65,8 +72,11 @@ impl Feed {
             unrouted: context.target.unrouted,
             retry_rows,
             retry_rows_max: context.target.retry_rows_max,
+            paused,
+            last_id: 0,
             cancel,
         };
+        feed.pause_if_full();
         (feed, ports)
     }
 
@@ -83,6 +93,10 @@ impl Feed {
 
     fn fresh(&mut self, batch: Batch) -> Result<Fed, PipelineError> {
         let Batch { as_of, rows, opened, dead, caught_up } = batch;
+        if rows.first().is_some_and(|row| row.message.id() < self.last_id) {
+            crash::point(crash::HOLE_ARRIVED);
+        }
+        self.last_id = rows.last().map_or(self.last_id, |row| row.message.id().max(self.last_id));
         let mut fresh = Vec::with_capacity(rows.len());
         for row in rows {
             let route = self.router.route(&row.message);
@@ -118,13 +132,25 @@ impl Feed {
     /// A mark was committed: returns its number.
     pub(super) fn marked(&mut self, mark: &Mark) -> u64 {
         let left = mark.resolved.len() + mark.buried.len();
-        self.retry_rows = (self.retry_rows + mark.set_aside.len() as u64).saturating_sub(left as u64);
+        self.retry_rows =
+            (self.retry_rows + mark.set_aside.len() as u64).saturating_sub(left as u64);
+        self.pause_if_full();
         self.marks.fetch_add(1, Ordering::Release) + 1
     }
 
-    /// Whether `retry` is full: then only what stands in it is served.
-    pub(super) fn is_retry_full(&self) -> bool {
-        self.retry_rows >= self.retry_rows_max
+    fn pause_if_full(&self) {
+        let full = self.retry_rows >= self.retry_rows_max;
+        if self.paused.swap(full, Ordering::Relaxed) != full {
+            if full {
+                tracing::error!(
+                    retry_rows = self.retry_rows,
+                    hint = "mend what refuses the messages, or raise retry_rows_max",
+                    "retry is full: nothing new is read, what stands in it is served"
+                );
+            } else {
+                tracing::info!(retry_rows = self.retry_rows, "retry has room again");
+            }
+        }
     }
 
     /// Asks for a read of `retry`, without the rows in hand.

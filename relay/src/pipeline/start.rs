@@ -60,7 +60,8 @@ async fn lock(
     mut session: Session,
 ) -> Result<Option<Lease>, PipelineError> {
     loop {
-        match Lease::try_take(session, &context.schema, &context.target.name, &context.lease).await?
+        match Lease::try_take(session, &context.schema, &context.target.name, &context.lease)
+            .await?
         {
             Ok(lease) => return Ok(Some(lease)),
             Err(held) => session = held,

@@ -177,7 +177,11 @@ impl Steady<'_> {
 
     fn leave(&mut self, reason: &str) {
         if self.link.may_leave() {
-            tracing::warn!(target_name = self.context.target.name, reason, "disconnecting from the broker");
+            tracing::warn!(
+                target_name = self.context.target.name,
+                reason,
+                "disconnecting from the broker"
+            );
             self.flow.on_broken(Broken { reason: reason.into(), suspect: None });
             self.command(Command::Disconnect);
         }

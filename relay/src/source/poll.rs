@@ -18,7 +18,8 @@ use crate::schema::Schema;
 /// `held` looks at `retry_by_key`, once a read when nothing is held, else once a row. The ranges on
 /// `r.key` and the ORDER BYs leave no other index to choose: with an equality and a key that a
 /// million rows share, the primary key looked as good and walked them all, for every row.
-/// NULL counts as false: it is the cheaper one to send.
+/// Only rows with a lower id hold: after a crash an earlier row of a key may be pending while a later
+/// one stands in `retry`. NULL counts as false: it is the cheaper one to send.
 const READ: &str = "
 SELECT m.id,
     CASE WHEN (
@@ -26,8 +27,8 @@ SELECT m.id,
         WHERE r.target = $2 AND r.holds ORDER BY r.key LIMIT 1
     ) THEN (
         SELECT true FROM outbox.retry r
-        WHERE r.target = $2 AND r.holds AND r.key >= m.key AND r.key <= m.key
-        ORDER BY r.key LIMIT 1
+        WHERE r.target = $2 AND r.holds AND r.key >= m.key AND r.key <= m.key AND r.id < m.id
+        ORDER BY r.key, r.id LIMIT 1
     ) END,
     {columns}
 FROM ({rows}) m

@@ -2,7 +2,7 @@
 //! nothing to read.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -52,6 +52,8 @@ pub struct Ports {
     pub out: mpsc::Sender<FromSource>,
     /// Each value sent asks for a retry read that leaves out these ids: the heads in hand.
     pub retry: watch::Receiver<Vec<i64>>,
+    /// While true the head is left alone, and holes and `retry` are served: `retry` is full.
+    pub paused: Arc<AtomicBool>,
     /// Ends the reader.
     pub cancel: CancellationToken,
 }
@@ -121,6 +123,7 @@ struct Reading {
     retry_clock: RetryClock,
     budget: Arc<Budget>,
     marks: Arc<AtomicU64>,
+    paused: Arc<AtomicBool>,
     bell: BellHandle,
     out: mpsc::Sender<FromSource>,
     status: watch::Sender<SourceStatus>,
@@ -153,6 +156,7 @@ impl Reading {
             retry_clock: RetryClock::new(ports.retry),
             budget: ports.budget,
             marks: ports.marks,
+            paused: ports.paused,
             bell: ports.bell,
             out: ports.out,
             status,
@@ -201,7 +205,8 @@ impl Reading {
         let begun = Instant::now();
         let as_of = self.marks.load(Ordering::Acquire);
         // At `holes_max` the head is left alone, and the holes are served on.
-        let stalled = self.holes.open().ranges_len() >= self.limits.holes_max;
+        let full = self.holes.open().ranges_len() >= self.limits.holes_max;
+        let stalled = full || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
         let rest = Pace::rest(begun.elapsed(), self.holes.open().ranges_len());

@@ -35,6 +35,11 @@ FROM (
         SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id
         FROM outbox.retry r
         WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id <> ALL ($2::int8[])
+          AND NOT (r.holds AND EXISTS (
+              SELECT FROM outbox.retry e
+              WHERE e.target = $1 AND e.holds AND e.key >= r.key AND e.key <= r.key AND e.id < r.id
+              ORDER BY e.key, e.id
+          ))
         ORDER BY r.next_at LIMIT {heads}
     ) d
     CROSS JOIN LATERAL (
@@ -42,7 +47,7 @@ FROM (
         UNION ALL (
             SELECT f.id, f.key, f.holds, f.attempts, f.class, f.replay_id, false
             FROM outbox.retry f
-            WHERE d.holds AND f.target = $1 AND f.holds AND f.key >= d.key AND f.key <= d.key AND f.id <> d.id
+            WHERE d.holds AND f.target = $1 AND f.holds AND f.key >= d.key AND f.key <= d.key AND f.id > d.id
             ORDER BY f.key, f.id LIMIT {key_rows}
         )
     ) k
@@ -114,7 +119,7 @@ impl Retry {
         let failed = |error| classify("reading what is due again", error);
         let next = client.query_opt(&self.next_due, &[&self.target]).await.map_err(failed)?;
         let next_due = next.map(|row| seconds(row.get(0)));
-        let parameters: [&dyn ToSql; 2] = [&self.target, &in_hand];
+        let parameters: [&(dyn ToSql + Sync); 2] = [&self.target, &in_hand];
         let result = client.query_raw(&self.due, parameters).await.map_err(failed)?;
         pin_mut!(result);
         let (mut rows, mut ids) = (Vec::new(), HashSet::new());
