@@ -7,6 +7,7 @@ ARG BUILDER=rust:1.95.0-bookworm
 ARG BASE=debian:bookworm-slim
 
 FROM ${BUILDER} AS builder
+ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
     && apt-get install -y --no-install-recommends \
         cmake g++ libcurl4-openssl-dev libssl-dev make pkg-config zlib1g-dev \
@@ -16,6 +17,7 @@ COPY . .
 RUN cargo build --release --locked --bin outbox-relay
 
 FROM ${BASE}
+ARG DEBIAN_FRONTEND=noninteractive
 RUN apt-get update \
     && apt-get install -y --no-install-recommends ca-certificates libssl3 zlib1g \
     && rm -rf /var/lib/apt/lists/*
