@@ -8,18 +8,21 @@
 //! One bell serves all pipelines of a process. It is a hint and never data: while its connection is
 //! lost, or the trigger is not installed, readers poll.
 
-use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{Stream, StreamExt};
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, sleep, timeout};
-use tokio_postgres::{AsyncMessage, Client, Statement};
+use tokio_postgres::{Client, Statement};
 use tokio_util::sync::CancellationToken;
 
+use crate::config::DatabaseConfig;
+use crate::database::{DatabaseError, Session};
 use crate::schema::{Schema, doorbell_installed};
+
+/// In pg_stat_activity.
+const SESSION_NAME: &str = "outbox-relay bell";
 
 /// While arming fails (a writer is in its transaction, another process holds the lock) readers poll
 /// anyway, so it is tried ever more rarely.
@@ -43,6 +46,8 @@ struct State {
 /// The bell of one process and database: run once, beside the pipelines.
 #[derive(Debug)]
 pub struct Bell {
+    database: DatabaseConfig,
+    schema: Schema,
     state: watch::Sender<State>,
     idle: Arc<Notify>,
 }
@@ -61,44 +66,28 @@ pub(super) struct Armed(u64);
 impl Bell {
     /// A bell that hangs nowhere yet, and the handle to clone for each reader.
     #[must_use]
-    pub fn new() -> (Self, BellHandle) {
-        let (sender, receiver) = watch::channel(State::default());
+    pub fn new(database: DatabaseConfig, schema: Schema) -> (Self, BellHandle) {
+        let (state, receiver) = watch::channel(State::default());
         let idle = Arc::new(Notify::new());
         let handle = BellHandle { state: receiver, idle: Arc::clone(&idle) };
-        (Self { state: sender, idle }, handle)
+        (Self { database, schema, state, idle }, handle)
     }
 
     /// Serves the readers until it is cancelled, and comes back from every loss of its connection.
     ///
-    /// `connect` opens a session of its own, straight to the server, that runs no transaction; the
-    /// stream is its `Connection::poll_message`, which drives it.
-    ///
-    /// Cancel safety: dropped at any point it leaves the readers polling, once they are told by
-    /// the handle's end; the server frees the lock with the session.
-    pub async fn run<C, F, N, E>(self, schema: Schema, mut connect: C, cancel: CancellationToken)
-    where
-        C: FnMut() -> F,
-        F: Future<Output = Result<(Client, N), E>>,
-        N: Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Unpin,
-        E: fmt::Display,
-    {
-        let mut pause = RECONNECT_PAUSE_MIN;
+    /// Cancel safety: dropped at any point it leaves the readers polling; the server frees the lock
+    /// with the session.
+    pub async fn run(self, cancel: CancellationToken) {
         let serve = async {
+            let mut pause = RECONNECT_PAUSE_MIN;
             loop {
-                match connect().await {
-                    Ok((client, messages)) => {
-                        let since = Instant::now();
-                        let error = self.session(&schema, &client, messages).await;
-                        tracing::warn!(%error, "the doorbell's session ended: polling until it is back");
-                        if since.elapsed() > RECONNECT_PAUSE_MAX {
-                            pause = RECONNECT_PAUSE_MIN;
-                        }
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "no session for the doorbell: polling until it is back")
-                    }
-                }
+                let since = Instant::now();
+                let Err(error) = self.session().await;
                 self.disarmed();
+                tracing::warn!(%error, "no doorbell: polling until it is back");
+                if since.elapsed() > RECONNECT_PAUSE_MAX {
+                    pause = RECONNECT_PAUSE_MIN;
+                }
                 sleep(pause).await;
                 pause = (pause * 2).min(RECONNECT_PAUSE_MAX);
             }
@@ -110,36 +99,28 @@ impl Bell {
         self.disarmed();
     }
 
-    async fn session<N>(&self, schema: &Schema, client: &Client, mut messages: N) -> SessionError
-    where
-        N: Stream<Item = Result<AsyncMessage, tokio_postgres::Error>> + Unpin,
-    {
-        let rung = Notify::new();
-        let drive = async {
-            loop {
-                match messages.next().await {
-                    Some(Ok(AsyncMessage::Notification(_))) => rung.notify_one(),
-                    Some(Ok(_)) => {}
-                    Some(Err(error)) => return SessionError::Database(error),
-                    None => return SessionError::Closed,
-                }
-            }
+    /// One session, from its beginning to its loss.
+    async fn session(&self) -> Result<std::convert::Infallible, SessionError> {
+        let (rung, closed) = (Arc::new(Notify::new()), CancellationToken::new());
+        // Dropped by the task that drives the connection, when the connection ends.
+        let (ring, guard) = (Arc::clone(&rung), closed.clone().drop_guard());
+        let on_notice = move |_: &str| {
+            let _alive = &guard;
+            ring.notify_one();
         };
-        let serve = async {
-            match self.serve(schema, client, &rung).await {
-                Ok(never) => match never {},
-                Err(error) => error,
-            }
-        };
-        tokio::select! { error = drive => error, error = serve => error }
+        let session = Session::connect_notified(&self.database, SESSION_NAME, on_notice).await?;
+        tokio::select! {
+            () = closed.cancelled() => Err(SessionError::Closed),
+            error = self.serve(&session, &rung) => error,
+        }
     }
 
     async fn serve(
         &self,
-        schema: &Schema,
         client: &Client,
         rung: &Notify,
     ) -> Result<std::convert::Infallible, SessionError> {
+        let schema = &self.schema;
         let lock = answer(Lock::prepare(schema, client)).await?;
         let mut installed = answer(doorbell_installed(client, schema)).await?;
         let (mut armed, mut armings) = (false, 0);
@@ -221,7 +202,7 @@ impl BellHandle {
 #[derive(Debug, thiserror::Error)]
 enum SessionError {
     #[error("{0}")]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[from] DatabaseError),
     #[error("the connection was closed")]
     Closed,
     #[error("the server does not answer")]
@@ -232,7 +213,10 @@ enum SessionError {
 async fn answer<T>(
     statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
 ) -> Result<T, SessionError> {
-    Ok(timeout(ANSWER_TIMEOUT, statement).await.map_err(|_| SessionError::Silent)??)
+    match timeout(ANSWER_TIMEOUT, statement).await {
+        Ok(answer) => Ok(answer.map_err(DatabaseError::from)?),
+        Err(_) => Err(SessionError::Silent),
+    }
 }
 
 /// The bell's advisory lock, for this session.
