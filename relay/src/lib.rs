@@ -18,6 +18,7 @@
 //! `source` and `target` never import each other; only `pipeline` joins them.
 
 pub mod config;
+pub mod header;
 pub mod message;
 pub mod range;
 pub mod route;

@@ -66,7 +66,8 @@ impl Message {
         let mut bytes = Vec::with_capacity(head + payload.len());
         let mut push = |field: &[u8]| {
             bytes.extend_from_slice(field);
-            u32::try_from(bytes.len()).expect("the table's CHECKs bound topic, key, type and headers")
+            u32::try_from(bytes.len())
+                .expect("the table's CHECKs bound topic, key, type and headers")
         };
         let topic_end = push(parts.topic.as_bytes());
         let key_end = push(key.as_bytes());

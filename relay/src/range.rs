@@ -213,8 +213,7 @@ impl FromStr for RangeSet {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let error = || ParseRangeSetError(text.chars().take(80).collect());
-        let inner =
-            text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(error)?;
+        let inner = text.strip_prefix('{').and_then(|t| t.strip_suffix('}')).ok_or_else(error)?;
         let mut set = Self::new();
         for part in inner.split_terminator(')') {
             let part = part.trim_start_matches(',').strip_prefix('[').ok_or_else(error)?;

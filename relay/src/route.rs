@@ -1,5 +1,124 @@
 //! Which rows go where: routes by topic and type, with templates for the destination.
 
-/// One `[[target.NAME.route]]`, checked and compiled.
-#[derive(Debug, Clone)]
-pub struct RouteConfig {}
+pub mod pattern;
+pub mod template;
+
+pub use pattern::{Pattern, PatternError};
+pub use template::{Absent, Template, TemplateError};
+
+use crate::message::Message;
+
+/// One `route` of a target, checked and compiled.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RouteConfig {
+    /// The topics it takes.
+    pub topic: Pattern,
+    /// The types it takes; without it every row, also one whose type is NULL. With it, never such a row.
+    pub kind: Option<Pattern>,
+    /// Where its rows go.
+    pub destination: Destination,
+}
+
+/// Where the rows of a route go. The kind is that of the target.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// RabbitMQ.
+    Amqp {
+        /// `""` is the default exchange, whose routing key is a queue's name.
+        exchange: Template,
+        /// The routing key, at most 255 bytes once rendered.
+        routing_key: Template,
+        /// Further headers; one of the same name as a header of the row replaces it.
+        headers: Vec<(String, Template)>,
+    },
+    /// Apache Kafka.
+    Kafka {
+        /// The topic.
+        topic: Template,
+        /// Further headers; one of the same name as a header of the row replaces it.
+        headers: Vec<(String, Template)>,
+    },
+}
+
+/// The routes of a target, in order: the first that matches takes the row.
+///
+/// Decisions are not cached: a match costs less than the hash of a topic until there are dozens of
+/// routes, and a cache would need a limit and a lock.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Router {
+    routes: Vec<RouteConfig>,
+}
+
+impl Router {
+    /// Takes the routes in the order in which they are tried.
+    #[must_use]
+    pub fn new(routes: Vec<RouteConfig>) -> Self {
+        Self { routes }
+    }
+
+    /// The route that takes the row, as an index into the routes; `None` if none does.
+    #[must_use]
+    pub fn route(&self, message: &Message) -> Option<usize> {
+        self.routes.iter().position(|route| {
+            route.topic.matches(message.topic())
+                && route
+                    .kind
+                    .as_ref()
+                    .is_none_or(|pattern| message.kind().is_some_and(|kind| pattern.matches(kind)))
+        })
+    }
+
+    /// The routes, in order.
+    #[must_use]
+    pub fn routes(&self) -> &[RouteConfig] {
+        &self.routes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::Parts;
+
+    fn route(topic: &str, kind: Option<&str>) -> RouteConfig {
+        RouteConfig {
+            topic: topic.parse().unwrap(),
+            kind: kind.map(|kind| kind.parse().unwrap()),
+            destination: Destination::Kafka {
+                topic: "{{ topic }}".parse().unwrap(),
+                headers: vec![],
+            },
+        }
+    }
+
+    fn message(topic: &str, kind: Option<&str>) -> Message {
+        Message::new(Parts {
+            id: 1,
+            message_id: Uuid::nil(),
+            created_at_us: 0,
+            topic,
+            key: None,
+            kind,
+            headers: None,
+            payload: None,
+            oversize_bytes: None,
+        })
+    }
+
+    #[test]
+    fn the_first_route_that_matches_takes_the_row() {
+        let router = Router::new(vec![
+            route("order.*", Some("created")),
+            route("order.*", None),
+            route("user", Some("*")),
+        ]);
+        assert_eq!(router.route(&message("order.1", Some("created"))), Some(0));
+        assert_eq!(router.route(&message("order.1", Some("paid"))), Some(1));
+        assert_eq!(router.route(&message("order.1", None)), Some(1));
+        assert_eq!(router.route(&message("user", Some(""))), Some(2));
+        assert_eq!(router.route(&message("user", None)), None);
+        assert_eq!(router.route(&message("orders", None)), None);
+    }
+}
