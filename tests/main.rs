@@ -1,1 +1,3 @@
-fn main() {}
+//! The one integration binary: a module per capability and per invariant.
+
+mod config;

@@ -23,3 +23,4 @@ pub mod message;
 pub mod range;
 pub mod route;
 pub mod target;
+pub mod telemetry;
