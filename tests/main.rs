@@ -2,6 +2,7 @@
 
 mod support;
 
+mod config;
 mod crash;
 mod daemon;
 mod delivery;
