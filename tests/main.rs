@@ -2,5 +2,11 @@
 
 mod support;
 
+mod crash;
+mod daemon;
+mod delivery;
+mod hostile;
+mod keeper;
+mod outage;
 mod schema;
 mod target;

@@ -153,11 +153,11 @@ async fn nobody_listening_is_an_outage() {
     let timeout = std::time::Duration::from_secs(2);
     let url = "amqp://user@127.0.0.1:1/%2f".into();
     let config = AmqpConfig { url, connect_timeout: timeout, ..amqp::config() };
-    let mut target = outbox_relay::target::amqp::AmqpTarget::new(config, vec![], 10);
+    let mut target = amqp::target(config, vec![]);
     assert!(matches!(target.connect().await, Err(ConnectError::Outage(_))));
     let brokers = "127.0.0.1:1".into();
     let config = KafkaConfig { brokers, connect_timeout: timeout, ..kafka::config() };
-    let mut target = outbox_relay::target::kafka::KafkaTarget::new(config, vec![]);
+    let mut target = kafka::target(config, vec![]);
     let error = target.connect().await.expect_err("nobody is there");
     assert!(
         matches!(&error, ConnectError::Outage(reason) if reason.contains("refused")),

@@ -47,7 +47,7 @@ impl Kafka {
 
     /// A target whose only route leads to the topic.
     pub(super) fn target(&self) -> KafkaTarget {
-        KafkaTarget::new(config(), vec![route(&self.topic, vec![])])
+        target(config(), vec![route(&self.topic, vec![])])
     }
 
     /// Everything in the topic, partition by partition, in order.
@@ -93,6 +93,10 @@ pub(super) fn headers(message: &OwnedMessage) -> BTreeMap<String, Option<Vec<u8>
         assert_eq!(twice, None, "header {} comes twice", header.key);
     }
     all
+}
+
+pub(super) fn target(broker: KafkaConfig, routes: Vec<RouteConfig>) -> KafkaTarget {
+    KafkaTarget::new(broker, routes)
 }
 
 pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfig {

@@ -64,8 +64,8 @@ impl Connection {
                 Some(RustlsConnector::from(tls))
             }
         };
-        let opened = tokio::time::timeout(config.connect_timeout, Self::open_uri(uri, tls)).await;
-        match opened {
+        let opening = Self::open_uri(uri, tls);
+        match tokio::time::timeout(config.connect_timeout, opening).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(error)) => {
                 let reason = format!("{broker}: {}", describe(&error));
