@@ -53,8 +53,8 @@ pub(super) async fn since(
         let holes = match gained.is_empty() {
             true => 0,
             false => {
-                let row = client.query_one(&schema.sql(HOLES), &[&target, &gained.to_string()]);
-                row.await?.get::<_, i64>(0)
+                let (text, gained) = (schema.sql(HOLES), gained.to_string());
+                client.query_one(&text, &[&target, &gained]).await?.get::<_, i64>(0)
             }
         };
         let messages = gained.ids_len().saturating_sub(holes.unsigned_abs());
