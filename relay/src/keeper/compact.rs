@@ -40,9 +40,6 @@ INSERT INTO outbox.hole (target, ranges, dead_at)
 SELECT target, range_agg(range), max(dead_at) FROM piece GROUP BY target, part";
 
 /// Puts small rows together, at most so many a round; how many rows came of it.
-pub(super) async fn compact(
-    transaction: &Transaction<'_>,
-    schema: &Schema,
-) -> Result<u64, Error> {
+pub(super) async fn compact(transaction: &Transaction<'_>, schema: &Schema) -> Result<u64, Error> {
     transaction.execute(&schema.sql(COMPACT), &[&ROWS_MAX, &ROWS_MIN, &RANGES_MAX]).await
 }

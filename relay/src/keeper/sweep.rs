@@ -128,8 +128,7 @@ async fn dead_ranges(
     after: i64,
 ) -> Result<Piece, Error> {
     let text = schema.sql(IN_DEAD_RANGES);
-    let row =
-        transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
+    let row = transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
     let hole_ids: Vec<i64> = row.get::<_, Option<_>>("hole_ids").unwrap_or_default();
     let ids: Vec<String> = row.get::<_, Option<_>>("ids").unwrap_or_default();
     for (hole_id, ids) in hole_ids.iter().zip(&ids) {

@@ -5,7 +5,7 @@ mod inbox;
 mod producer;
 mod record;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -16,7 +16,7 @@ use self::producer::Producer;
 use self::record::{destination, record};
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
 use crate::config::KafkaConfig;
-use crate::route::RouteConfig;
+use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
 
 /// A Kafka target.
@@ -72,6 +72,28 @@ impl Target for KafkaTarget {
     async fn disconnect(&mut self) {
         if let Some(session) = self.session.take() {
             session.producer.close().await;
+        }
+    }
+
+    async fn missing_destinations(&mut self) -> Vec<String> {
+        let topics = self.routes.iter().filter_map(|route| match &route.destination {
+            Destination::Kafka { topic, .. } => topic.constant(),
+            Destination::Amqp { .. } => None,
+        });
+        let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
+        let Some(session) = self.session.take() else { return Vec::new() };
+        let timeout = self.config.connect_timeout;
+        let asked = tokio::task::spawn_blocking(move || {
+            let missing =
+                topics.iter().filter_map(|topic| session.producer.missing_topic(topic, timeout));
+            (missing.collect(), session)
+        });
+        match asked.await {
+            Ok((missing, session)) => {
+                self.session = Some(session);
+                missing
+            }
+            Err(error) => vec![format!("the asking thread: {error}")],
         }
     }
 }

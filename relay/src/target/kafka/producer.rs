@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 use secrecy::ExposeSecret;
 
@@ -95,6 +95,16 @@ impl Producer {
     /// librdkafka's, with the record not taken.
     pub(super) fn send(&self, record: BaseRecord<'_, [u8], [u8], usize>) -> Result<(), KafkaError> {
         self.producer.send(record).map_err(|(error, _)| error)
+    }
+
+    /// Why a topic cannot be published to, if it is missing. Blocks for up to `timeout`.
+    pub(super) fn missing_topic(&self, topic: &str, timeout: Duration) -> Option<String> {
+        let metadata = match self.producer.client().fetch_metadata(Some(topic), timeout) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(format!("topic {topic:?}: {}", describe(&error))),
+        };
+        let error = metadata.topics().iter().find(|found| found.name() == topic)?.error()?;
+        Some(format!("topic {topic:?}: {}", RDKafkaErrorCode::from(error)))
     }
 
     /// The client's own limit for a message, bytes.
