@@ -2,5 +2,12 @@
 
 mod support;
 
+mod config;
+mod crash;
+mod daemon;
+mod delivery;
+mod hostile;
+mod keeper;
+mod outage;
 mod schema;
 mod target;

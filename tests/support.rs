@@ -1,5 +1,23 @@
-//! What the tests share: where the services are, and a database of each test's own.
+//! What the tests and the demo share: real services, a hostile writer, independent consumers, and
+//! the checker that compares what was committed with what was received.
+//!
+//! ```text
+//!  services ── url ──► database ◄── writer ──► journal (what was committed) ──┐
+//!                         ▲                                                   ▼
+//!                       relay ──► broker ──► consumer ──► deliveries ──►  checker ──► report
+//! ```
 
+pub(crate) mod checker;
+pub(crate) mod consumer;
+pub(crate) mod content;
 pub(crate) mod database;
+pub(crate) mod instance;
+pub(crate) mod patience;
+pub(crate) mod progress;
+pub(crate) mod proxy;
+pub(crate) mod relay;
+pub(crate) mod rng;
 pub(crate) mod services;
 pub(crate) mod session;
+pub(crate) mod stage;
+pub(crate) mod writer;

@@ -9,7 +9,9 @@ mod driver;
 mod kafka;
 mod kafka_fault;
 mod kafka_wire;
+mod private;
 mod row;
+mod tls;
 mod unroutable;
 
 use std::future::Future;

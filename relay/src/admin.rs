@@ -1,12 +1,17 @@
 //! What an operator asks of an outbox: queries and decisions, no printing.
 
 pub mod backend;
+pub mod check;
+pub mod dead;
+pub mod rebuild;
+pub mod status;
 pub mod target;
 
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
 
 use crate::admin::backend::Backend;
+use crate::database::DatabaseError;
 
 /// Why an operator's request was not carried out. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -31,17 +36,17 @@ pub enum AdminError {
     #[error(
         "another session holds the outbox for longer than lock_timeout\nhint: try again; `outbox-relay status` names the keeper"
     )]
-    Busy(#[source] tokio_postgres::Error),
+    Busy,
     /// The database refused, or was not reachable.
-    #[error("the database failed")]
-    Database(#[source] tokio_postgres::Error),
+    #[error(transparent)]
+    Database(DatabaseError),
 }
 
 impl From<tokio_postgres::Error> for AdminError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.code() {
-            Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => Self::Busy(error),
-            _ => Self::Database(error),
+            Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE) => Self::Busy,
+            _ => Self::Database(error.into()),
         }
     }
 }

@@ -7,8 +7,7 @@ use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 use crate::board::Board;
-use crate::config::{BrokerConfig, Config, DatabaseConfig};
-use crate::database::{DatabaseError, Session};
+use crate::config::{BrokerConfig, Config};
 use crate::exit::Failure;
 use crate::keeper::Keeper;
 use crate::notify::notify;
@@ -50,8 +49,8 @@ impl App {
         let mut background = JoinSet::new();
         background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
         background.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
-        let (bell, bell_handle) = Bell::new();
-        background.spawn(ring(bell, config.database.clone(), schema.clone(), stopped.clone()));
+        let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
+        background.spawn(bell.run(stopped.clone()));
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
 
         let mut pipelines = JoinSet::new();
@@ -73,15 +72,6 @@ impl App {
         outcome
     }
 }
-
-/// One bell a process.
-async fn ring(bell: Bell, database: DatabaseConfig, schema: Schema, stopped: CancellationToken) {
-    let connect =
-        || async { Ok::<_, DatabaseError>(Session::connect(&database, BELL_NAME).await?.listen()) };
-    bell.run(schema, connect, stopped).await;
-}
-
-const BELL_NAME: &str = "outbox-relay bell";
 
 /// Every process stands for election; one keeper a database is elected.
 fn keep(

@@ -2,14 +2,10 @@
 //! show.
 
 use std::ops::{Deref, DerefMut};
-use std::pin::Pin;
 use std::str::FromStr;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::Stream;
 use secrecy::ExposeSecret;
-use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::TlsStream;
@@ -23,23 +19,8 @@ use crate::tls::{self, TlsError};
 #[derive(Debug)]
 pub struct Session {
     client: Client,
-    notices: Notices,
-}
-
-/// What the server says without being asked: notifications, and that the connection has ended.
-#[derive(Debug)]
-pub struct Notices {
-    messages: mpsc::UnboundedReceiver<Result<AsyncMessage, tokio_postgres::Error>>,
     /// The task that moves the bytes; it ends when the connection does.
-    _driver: JoinSet<()>,
-}
-
-impl Stream for Notices {
-    type Item = Result<AsyncMessage, tokio_postgres::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.messages.poll_recv(cx)
-    }
+    driver: JoinSet<()>,
 }
 
 /// Why the database cannot be used.
@@ -89,13 +70,25 @@ impl Session {
     /// # Errors
     /// See [`DatabaseError`].
     pub async fn connect(config: &DatabaseConfig, name: &str) -> Result<Self, DatabaseError> {
+        Self::connect_notified(config, name, |_| {}).await
+    }
+
+    /// Like `connect`, and calls `on_notice` with the channel of each notification that comes.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn connect_notified(
+        config: &DatabaseConfig,
+        name: &str,
+        on_notice: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, DatabaseError> {
         let driver = client_config(config, name)?;
         let connecting = async {
             match config.tls.mode {
-                TlsMode::Disable => drive(driver.connect(NoTls).await?),
+                TlsMode::Disable => drive(driver.connect(NoTls).await?, on_notice),
                 TlsMode::VerifyFull => {
                     let tls = tls::client_config(&config.tls)?;
-                    drive(driver.connect(MakeRustlsConnect::new(tls)).await?)
+                    drive(driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
                 }
             }
         };
@@ -107,11 +100,11 @@ impl Session {
         Ok(session)
     }
 
-    /// The client, and what the server says without being asked. The connection lives as long as the
-    /// latter.
-    #[must_use]
-    pub fn listen(self) -> (Client, Notices) {
-        (self.client, self.notices)
+    /// Waits until the connection has ended.
+    ///
+    /// Cancel safety: yes.
+    pub async fn ended(&mut self) {
+        self.driver.join_next().await;
     }
 
     async fn set_up(&self, config: &DatabaseConfig) -> Result<(), DatabaseError> {
@@ -181,24 +174,21 @@ fn client_config(
 
 fn drive<T>(
     (client, mut connection): (Client, Connection<Socket, T>),
+    on_notice: impl Fn(&str) + Send + 'static,
 ) -> Result<Session, DatabaseError>
 where
     T: TlsStream + Unpin + Send + 'static,
 {
-    // Unbounded, and yet bounded: only a session that listens is told anything, and it reads on.
-    let (sender, messages) = mpsc::unbounded_channel();
     let mut driver = JoinSet::new();
     driver.spawn(async move {
-        while let Some(message) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
-            let ended = message.is_err();
-            let notice = !matches!(message, Ok(AsyncMessage::Notice(_)));
-            // Nobody listens on most sessions; the error ends every query of the client as well.
-            if notice && sender.send(message).is_err() || ended {
-                break;
+        // An error ends the connection, and every query of the client says so.
+        while let Some(Ok(message)) = std::future::poll_fn(|cx| connection.poll_message(cx)).await {
+            if let AsyncMessage::Notification(notification) = message {
+                on_notice(notification.channel());
             }
         }
     });
-    Ok(Session { client, notices: Notices { messages, _driver: driver } })
+    Ok(Session { client, driver })
 }
 
 impl From<TlsError> for DatabaseError {

@@ -8,6 +8,8 @@ use std::process::ExitCode;
 pub enum Failure {
     /// Exit 1: restart me.
     Failed(anyhow::Error),
+    /// Exit 2: it was not asked for in full.
+    Usage(anyhow::Error),
     /// Exit 78 (EX_CONFIG): do not restart me, a person must act first.
     Configuration(anyhow::Error),
 }
@@ -18,11 +20,12 @@ impl Failure {
         Self::Configuration(error.into())
     }
 
-    /// 1 or 78; clap itself ends with 2 on wrong usage.
+    /// 1, 2 or 78; clap itself ends with 2 as well.
     #[must_use]
     pub fn code(&self) -> ExitCode {
         match self {
             Self::Failed(_) => ExitCode::from(1),
+            Self::Usage(_) => ExitCode::from(2),
             Self::Configuration(_) => ExitCode::from(78),
         }
     }
@@ -37,7 +40,7 @@ impl<E: Into<anyhow::Error>> From<E> for Failure {
 /// The cause chain on one line; hints, which stand behind a line break, last.
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (Self::Failed(error) | Self::Configuration(error)) = self;
+        let (Self::Failed(error) | Self::Usage(error) | Self::Configuration(error)) = self;
         let mut hints = Vec::new();
         for (n, cause) in error.chain().enumerate() {
             let text = cause.to_string();

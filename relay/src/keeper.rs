@@ -16,6 +16,7 @@ use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
 use crate::schema::Schema;
 
+mod compact;
 pub mod election;
 pub(crate) mod floor;
 pub mod horizon;

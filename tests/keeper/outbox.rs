@@ -23,13 +23,13 @@ pub(crate) struct Outbox {
 impl Outbox {
     pub(crate) async fn create() -> Self {
         let database = Database::create().await;
-        let session = Session::connect(database.url()).await;
+        let session = database.connect().await;
         Self { database, session, schema: Schema::default() }
     }
 
     /// Another session of the owner.
     pub(crate) async fn another(&self) -> Session {
-        Session::connect(self.database.url()).await
+        self.database.connect().await
     }
 
     pub(crate) async fn run(&self, sql: &str) {

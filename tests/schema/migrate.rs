@@ -156,7 +156,9 @@ async fn a_wait_for_a_lock_ends() {
         lock_timeout: Duration::from_millis(50),
         ..Options::default()
     };
-    let error = failure(&mut session, &options).await;
+    let patience = Duration::from_secs(60);
+    let failed = tokio::time::timeout(patience, failure(&mut session, &options)).await;
+    let error = failed.expect("the wait ends by lock_timeout, long before the test's patience");
 
     // THEN
     assert!(matches!(error, MigrateError::LockTimeout { .. }), "{error:?}");

@@ -3,7 +3,10 @@
 use std::ops::{Deref, DerefMut};
 
 use tokio::task::JoinSet;
-use tokio_postgres::{Client, NoTls};
+use tokio_postgres::{Client, Config, NoTls};
+
+/// `application_name` of every session of a test.
+pub(crate) const APPLICATION_NAME: &str = "test";
 
 /// A client whose connection ends with it.
 pub(crate) struct Session {
@@ -15,7 +18,10 @@ pub(crate) struct Session {
 impl Session {
     /// Connects; an error is for tests that take the server away.
     pub(crate) async fn try_connect(url: &str) -> Result<Self, tokio_postgres::Error> {
-        let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
+        // By this name tests tell their own backends from the relay's.
+        let mut config: Config = url.parse()?;
+        config.application_name(APPLICATION_NAME);
+        let (client, connection) = config.connect(NoTls).await?;
         let mut driver = JoinSet::new();
         driver.spawn(async move {
             // The client's own calls report what ended the connection.

@@ -14,10 +14,8 @@ use outbox_relay::config::{AmqpConfig, TlsConfig};
 use outbox_relay::route::{Destination, RouteConfig, Template};
 use outbox_relay::target::amqp::AmqpTarget;
 
+use super::row::WINDOW;
 use super::{service, unique, wait_for};
-
-/// The caller's window in tests.
-pub(super) const WINDOW: usize = 10_000;
 
 /// One queue, and a channel to look into it.
 pub(super) struct Rabbit {
@@ -75,7 +73,7 @@ impl Rabbit {
         exchange: &str,
         headers: Vec<(String, Template)>,
     ) -> AmqpTarget {
-        AmqpTarget::new(config(), vec![route(exchange, headers)], WINDOW)
+        target(config(), vec![route(exchange, headers)])
     }
 
     /// Takes everything out of the queue, in order.
@@ -108,6 +106,10 @@ pub(super) fn headers(delivery: &Delivery) -> BTreeMap<String, Option<Vec<u8>>> 
     };
     let table = delivery.properties.headers().iter().flatten();
     table.map(|(name, value)| (name.to_string(), bytes(value))).collect()
+}
+
+pub(super) fn target(broker: AmqpConfig, routes: Vec<RouteConfig>) -> AmqpTarget {
+    AmqpTarget::new(broker, routes, WINDOW)
 }
 
 pub(super) fn route(exchange: &str, headers: Vec<(String, Template)>) -> RouteConfig {

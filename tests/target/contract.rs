@@ -62,6 +62,7 @@ on_both! {
     nothing_comes_after_disconnect
     a_second_connection_works_like_the_first
     a_dropped_events_future_loses_nothing
+    a_dropped_connect_leaves_the_target_disconnected
 }
 
 /// GIVEN a window of 10,000 WHEN 30,000 rows are published
@@ -147,17 +148,46 @@ async fn a_dropped_events_future_loses_nothing(place: impl Place) {
     assert_eq!(answered, 1_000);
 }
 
+/// GIVEN a `connect` that is given up after any number of polls WHEN the target is used THEN it is
+/// disconnected, and the next `connect` works.
+async fn a_dropped_connect_leaves_the_target_disconnected(place: impl Place) {
+    let mut target = place.target();
+    for polls in 1..20 {
+        {
+            let mut connect = std::pin::pin!(target.connect());
+            let mut connected = false;
+            for _ in 0..polls {
+                connected = connect.as_mut().now_or_never().is_some();
+                if connected {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            if connected {
+                break;
+            }
+        }
+        let mut events = vec![];
+        target.submit(submission(parts(1, "good.a")));
+        assert!(target.events(&mut events).now_or_never().is_none());
+    }
+    let mut driver = Driver::connect(target).await;
+    driver.publish_all([submission(parts(2, "good.a"))], 1).await;
+    driver.target.disconnect().await;
+    assert_eq!(place.rows().await, [2]);
+}
+
 /// GIVEN nobody listening there WHEN a target connects THEN it is an outage, not a mistake.
 #[tokio::test(flavor = "multi_thread")]
 async fn nobody_listening_is_an_outage() {
     let timeout = std::time::Duration::from_secs(2);
     let url = "amqp://user@127.0.0.1:1/%2f".into();
     let config = AmqpConfig { url, connect_timeout: timeout, ..amqp::config() };
-    let mut target = outbox_relay::target::amqp::AmqpTarget::new(config, vec![], 10);
+    let mut target = amqp::target(config, vec![]);
     assert!(matches!(target.connect().await, Err(ConnectError::Outage(_))));
     let brokers = "127.0.0.1:1".into();
     let config = KafkaConfig { brokers, connect_timeout: timeout, ..kafka::config() };
-    let mut target = outbox_relay::target::kafka::KafkaTarget::new(config, vec![]);
+    let mut target = kafka::target(config, vec![]);
     let error = target.connect().await.expect_err("nobody is there");
     assert!(
         matches!(&error, ConnectError::Outage(reason) if reason.contains("refused")),

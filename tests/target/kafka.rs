@@ -34,25 +34,18 @@ impl Kafka {
     }
 
     pub(super) async fn create(&self, settings: &[(&str, &str)]) {
-        let admin: AdminClient<DefaultClientContext> = client().create().expect("an admin client");
-        let replication = TopicReplication::Fixed(1);
-        let mut topic = NewTopic::new(&self.topic, self.partitions, replication);
-        for (name, value) in settings {
-            topic = topic.set(name, value);
-        }
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let results = admin.create_topics([&topic], &options).await.expect("Kafka is there");
-        results.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let brokers = service("OUTBOX_TEST_KAFKA");
+        create_at(&brokers, &self.topic, self.partitions, settings).await;
     }
 
     /// A target whose only route leads to the topic.
     pub(super) fn target(&self) -> KafkaTarget {
-        KafkaTarget::new(config(), vec![route(&self.topic, vec![])])
+        target(config(), vec![route(&self.topic, vec![])])
     }
 
     /// Everything in the topic, partition by partition, in order.
     pub(super) async fn read(&self) -> Vec<OwnedMessage> {
-        let consumer: StreamConsumer = client()
+        let consumer: StreamConsumer = client(&service("OUTBOX_TEST_KAFKA"))
             .set("group.id", &self.topic)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -85,6 +78,24 @@ impl Kafka {
     }
 }
 
+/// Creates a topic at some broker.
+pub(super) async fn create_at(
+    brokers: &str,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
+    let admin: AdminClient<DefaultClientContext> =
+        client(brokers).create().expect("an admin client");
+    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in settings {
+        topic = topic.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let results = admin.create_topics([&topic], &options).await.expect("Kafka is there");
+    results.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+}
+
 /// Headers as bytes; `None` = null.
 pub(super) fn headers(message: &OwnedMessage) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut all = BTreeMap::new();
@@ -93,6 +104,10 @@ pub(super) fn headers(message: &OwnedMessage) -> BTreeMap<String, Option<Vec<u8>
         assert_eq!(twice, None, "header {} comes twice", header.key);
     }
     all
+}
+
+pub(super) fn target(broker: KafkaConfig, routes: Vec<RouteConfig>) -> KafkaTarget {
+    KafkaTarget::new(broker, routes)
 }
 
 pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfig {
@@ -114,8 +129,8 @@ pub(super) fn config() -> KafkaConfig {
     }
 }
 
-fn client() -> ClientConfig {
+fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", service("OUTBOX_TEST_KAFKA"));
+    config.set("bootstrap.servers", brokers);
     config
 }

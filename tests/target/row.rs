@@ -6,6 +6,9 @@ use outbox_relay::message::{Message, Parts};
 use outbox_relay::target::Submission;
 use uuid::Uuid;
 
+/// The caller's window in tests.
+pub(super) const WINDOW: usize = 10_000;
+
 /// 2023-11-14T22:13:20.123456Z
 pub(super) const CREATED_AT_US: i64 = 1_700_000_000_123_456;
 

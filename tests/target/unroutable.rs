@@ -2,9 +2,9 @@
 
 use outbox_relay::target::Reaction;
 
-use super::amqp::{Rabbit, WINDOW};
+use super::amqp::Rabbit;
 use super::driver::Driver;
-use super::row::{parts, submission};
+use super::row::{WINDOW, parts, submission};
 
 /// GIVEN 20,000 messages of which every k-th has a routing key that no queue is bound to
 /// WHEN they are published in a large window

@@ -182,7 +182,7 @@ pub(super) async fn claim(
     Err(AdminError::Leased { target: target.to_owned(), holder })
 }
 
-async fn unknown(
+pub(super) async fn unknown(
     transaction: &Transaction<'_>,
     schema: &Schema,
     target: &str,

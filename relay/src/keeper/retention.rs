@@ -28,7 +28,7 @@ use tokio_postgres::{Client, Error, Transaction};
 
 use crate::config::RetentionConfig;
 use crate::keeper::horizon::{self, Held, Limit};
-use crate::keeper::{floor, late, watermark};
+use crate::keeper::{compact, floor, late, watermark};
 use crate::schema::Schema;
 
 /// What one round did.
@@ -68,6 +68,7 @@ pub async fn round(
 ) -> Result<Round, Error> {
     let transaction = floor::hold(client, schema).await?;
     transaction.batch_execute(super::DELETE_SETTINGS).await?;
+    compact::compact(&transaction, schema).await?;
     watermark::write(&transaction, schema, config.keep).await?;
 
     let horizon = horizon::read(&transaction, schema, config.keep).await?;

@@ -16,9 +16,8 @@ use tokio_postgres::{Client, Error, Transaction};
 use crate::keeper::{floor, late};
 use crate::schema::Schema;
 
-/// Rows of `hole` looked at in one piece; each holds up to 1,000 ranges, each range is one descent of
-/// the primary key: about 0.1 s.
-const HOLE_ROWS_MAX: i64 = 50;
+/// Dead ranges looked at in one piece; each is one descent of the primary key: about 0.1 s.
+const RANGES_MAX: i64 = 50_000;
 
 /// Rows below the floor looked at, and late rows taken over, in one piece.
 const ROWS_MAX: i64 = 20_000;
@@ -26,15 +25,23 @@ const ROWS_MAX: i64 = 20_000;
 /// Where the sweep stands; it begins at the default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub enum Position {
-    /// Among the dead ranges, after this `hole_id`.
-    DeadRanges(i64),
-    /// Below the floor, from this id on.
-    BelowFloor(i64),
+    /// Among the dead ranges, in the order of their rows.
+    DeadRanges {
+        /// The row of `hole`.
+        hole_id: i64,
+        /// The lower bound of the last range of it that was looked at.
+        after: i64,
+    },
+    /// Below the floor.
+    BelowFloor {
+        /// From this id on.
+        from: i64,
+    },
 }
 
 impl Default for Position {
     fn default() -> Self {
-        Self::DeadRanges(0)
+        Self::DeadRanges { hole_id: 0, after: 0 }
     }
 }
 
@@ -63,8 +70,10 @@ pub async fn piece(
     let transaction = floor::hold(client, schema).await?;
     transaction.batch_execute(super::SCAN_SETTINGS).await?;
     let piece = match position {
-        Position::DeadRanges(after) => dead_ranges(&transaction, schema, after).await?,
-        Position::BelowFloor(from) => below_floor(&transaction, schema, from).await?,
+        Position::DeadRanges { hole_id, after } => {
+            dead_ranges(&transaction, schema, hole_id, after).await?
+        }
+        Position::BelowFloor { from } => below_floor(&transaction, schema, from).await?,
     };
     late::add(&transaction, schema, piece.late).await?;
     transaction.commit().await?;
@@ -75,15 +84,19 @@ pub async fn piece(
 // in a retry row now, and would be found again by the next pass, after their delivery.
 const IN_DEAD_RANGES: &str = "
 WITH piece AS MATERIALIZED (
-    SELECT hole_id, target, ranges FROM outbox.hole
-    WHERE hole_id > $1 AND dead_at IS NOT NULL
-    ORDER BY hole_id LIMIT $2
+    SELECT hole_id, target, range
+    FROM (
+        SELECT hole_id, target, ranges FROM outbox.hole
+        WHERE hole_id >= $1 AND dead_at IS NOT NULL ORDER BY hole_id
+    ) AS hole
+    CROSS JOIN LATERAL unnest(ranges) AS range
+    WHERE (hole_id, lower(range)) > ($1, $2)
+    LIMIT $3
 ), found AS MATERIALIZED (
     SELECT piece.hole_id, piece.target, message.id, message.key
     FROM piece
-    CROSS JOIN LATERAL unnest(piece.ranges) AS range
     JOIN outbox.message ON message.id >= lower(range) AND message.id < upper(range)
-    LIMIT $3
+    LIMIT $4
 ), late AS (
     INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class)
     SELECT target, id, key, false, 0, now(), 'late' FROM found
@@ -96,7 +109,8 @@ SELECT (SELECT count(*) FROM late) AS late,
        (SELECT min(id) FROM found) AS lowest,
        (SELECT count(*) FROM found) AS found,
        (SELECT count(*) FROM piece) AS looked_at,
-       (SELECT max(hole_id) FROM piece) AS last,
+       (SELECT hole_id FROM piece ORDER BY hole_id DESC LIMIT 1) AS last_hole,
+       (SELECT lower(range) FROM piece ORDER BY hole_id DESC, range DESC LIMIT 1) AS last_range,
        (SELECT array_agg(hole_id ORDER BY hole_id) FROM by_hole) AS hole_ids,
        (SELECT array_agg(ids::text ORDER BY hole_id) FROM by_hole) AS ids";
 
@@ -110,10 +124,11 @@ WHERE hole_id = $1 AND ranges && $2::text::int8multirange";
 async fn dead_ranges(
     transaction: &Transaction<'_>,
     schema: &Schema,
+    hole_id: i64,
     after: i64,
 ) -> Result<Piece, Error> {
     let text = schema.sql(IN_DEAD_RANGES);
-    let row = transaction.query_one(&text, &[&after, &HOLE_ROWS_MAX, &ROWS_MAX]).await?;
+    let row = transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
     let hole_ids: Vec<i64> = row.get::<_, Option<_>>("hole_ids").unwrap_or_default();
     let ids: Vec<String> = row.get::<_, Option<_>>("ids").unwrap_or_default();
     for (hole_id, ids) in hole_ids.iter().zip(&ids) {
@@ -121,12 +136,14 @@ async fn dead_ranges(
         transaction.execute(&schema.sql(TAKE_OUT), &[hole_id, ids]).await?;
     }
     let cut = row.get::<_, i64>("found") == ROWS_MAX;
-    let last: Option<i64> = row.get("last");
+    let last = row.get::<_, Option<i64>>("last_hole").zip(row.get("last_range"));
     let next = match last {
         // More may stand in the same ranges.
-        _ if cut => Position::DeadRanges(after),
-        Some(last) if row.get::<_, i64>("looked_at") == HOLE_ROWS_MAX => Position::DeadRanges(last),
-        _ => Position::BelowFloor(1),
+        _ if cut => Position::DeadRanges { hole_id, after },
+        Some((hole_id, after)) if row.get::<_, i64>("looked_at") == RANGES_MAX => {
+            Position::DeadRanges { hole_id, after }
+        }
+        _ => Position::BelowFloor { from: 1 },
     };
     Ok(Piece { late: super::count(&row, "late"), lowest: row.get("lowest"), next: Some(next) })
 }
@@ -169,7 +186,7 @@ async fn below_floor(
     let last: Option<i64> = row.get("last");
     let next = match last {
         Some(last) if row.get::<_, i64>("looked_at") == ROWS_MAX => {
-            Some(Position::BelowFloor(last + 1))
+            Some(Position::BelowFloor { from: last + 1 })
         }
         _ => None,
     };

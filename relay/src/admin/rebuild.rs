@@ -1,0 +1,130 @@
+//! `ledger rebuild`: makes everything pending for a target that is not provably settled.
+//!
+//! The remedy when the ledger cannot be trusted: the identity went back, ids far ahead were inserted,
+//! a table was restored without its ledger. It costs duplicates, never a message.
+
+use serde::Serialize;
+use tokio_postgres::{Client, Error, Transaction};
+use uuid::Uuid;
+
+use crate::admin::status::{Count, PENDING_COUNTED_MAX};
+use crate::admin::{AdminError, target};
+use crate::keeper::floor;
+use crate::schema::Schema;
+
+/// What a rebuild did.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Rebuilt {
+    /// Everything below this id is settled, nothing else.
+    pub settled_below: i64,
+    /// The new epoch: a pipeline that knows the old one begins anew.
+    pub epoch: Uuid,
+    /// Messages that are pending now.
+    pub pending: Count,
+    /// Rows of holes that were deleted.
+    pub hole_rows: u64,
+    /// Rows of `retry` that were deleted since their messages are pending.
+    pub retry_rows: u64,
+    /// Dead messages that are pending again, and no longer dead.
+    pub dead_rows: u64,
+    /// The identity had gone back below the floor: it begins at 1 again.
+    pub floor_restarted: bool,
+    /// Other targets whose ledgers know ids above the last one drawn: they need a rebuild as well.
+    pub others: Vec<String>,
+}
+
+// What lies below the lowest message is settled, but no further than the floor: between the two an id
+// may belong to a transaction that has not committed yet. The reader finds out, as with any hole.
+const LEDGER: &str = "
+UPDATE outbox.ledger
+SET settled = int8multirange(int8range(1, below.id)), epoch = gen_random_uuid(), marked_at = now()
+FROM (
+    SELECT least(floor, (SELECT min(id) FROM outbox.message)) AS id FROM outbox.meta
+) AS below
+WHERE target = $1
+RETURNING below.id, epoch";
+
+// A floor above everything drawn would make late rows of all the messages to come.
+const FLOOR: &str = "
+UPDATE outbox.meta SET floor = 1
+WHERE floor - 1 > (
+    SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq
+)";
+
+const HOLES: &str = "DELETE FROM outbox.hole WHERE target = $1";
+
+// It says since when ids are settled that are no longer.
+const WATERMARKS: &str = "DELETE FROM outbox.watermark WHERE target = $1";
+
+// A row that is pending must not be set aside as well. Rows whose message is gone stay: they are
+// served from their dead copy.
+const RETRIES: &str = "
+DELETE FROM outbox.retry
+WHERE target = $1 AND id >= $2 AND EXISTS (SELECT FROM outbox.message WHERE message.id = retry.id)";
+
+const DEAD: &str = "
+DELETE FROM outbox.dead
+WHERE target = $1 AND id >= $2 AND EXISTS (
+    SELECT FROM outbox.message WHERE message.id = dead.id AND message.message_id = dead.message_id
+)";
+
+const PENDING: &str = "
+SELECT count(*) FROM (SELECT FROM outbox.message WHERE id >= $1 LIMIT $2) AS pending";
+
+const OTHERS: &str = "
+SELECT target FROM outbox.ledger, outbox.message_id_seq AS identity
+WHERE target <> $1
+  AND upper(settled) - 1 > CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+ORDER BY target";
+
+/// Rebuilds the ledger of one target, holding `@floor` and the target's lease.
+///
+/// With `dry_run` everything is done, counted and rolled back.
+///
+/// # Errors
+/// [`AdminError::Leased`] while a relay works on it, [`AdminError::UnknownTarget`],
+/// [`AdminError::Busy`], the database's.
+pub async fn rebuild(
+    client: &mut Client,
+    schema: &Schema,
+    target: &str,
+    dry_run: bool,
+) -> Result<Rebuilt, AdminError> {
+    let transaction = floor::hold(client, schema).await?;
+    target::claim(&transaction, schema, target).await?;
+    let rebuilt = write(&transaction, schema, target).await?;
+    if dry_run {
+        transaction.rollback().await?;
+    } else {
+        transaction.commit().await?;
+    }
+    Ok(rebuilt)
+}
+
+async fn write(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    target: &str,
+) -> Result<Rebuilt, Error> {
+    let floor_restarted = transaction.execute(&schema.sql(FLOOR), &[]).await? == 1;
+    let ledger = transaction.query_one(&schema.sql(LEDGER), &[&target]).await?;
+    let settled_below: i64 = ledger.get("id");
+    let hole_rows = transaction.execute(&schema.sql(HOLES), &[&target]).await?;
+    transaction.execute(&schema.sql(WATERMARKS), &[&target]).await?;
+    let from_there: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&target, &settled_below];
+    let retry_rows = transaction.execute(&schema.sql(RETRIES), &from_there).await?;
+    let dead_rows = transaction.execute(&schema.sql(DEAD), &from_there).await?;
+    let limit = PENDING_COUNTED_MAX + 1;
+    let pending = transaction.query_one(&schema.sql(PENDING), &[&settled_below, &limit]).await?;
+    let others = transaction.query(&schema.sql(OTHERS), &[&target]).await?;
+    Ok(Rebuilt {
+        settled_below,
+        epoch: ledger.get("epoch"),
+        pending: Count::up_to(pending.get(0)),
+        hole_rows,
+        retry_rows,
+        dead_rows,
+        floor_restarted,
+        others: others.iter().map(|row| row.get(0)).collect(),
+    })
+}

@@ -1,0 +1,106 @@
+//! `outbox-relay check`: looks at everything, changes nothing, names a remedy for what is wrong.
+
+mod broker;
+
+use std::fmt::Write as _;
+
+use anyhow::anyhow;
+
+use super::output;
+use super::table::printable;
+use crate::admin::check::{self, Finding, Level};
+use crate::config::Config;
+use crate::database::{DatabaseError, Session};
+use crate::exit::Failure;
+use crate::schema::Schema;
+
+/// Arguments of `check`.
+#[derive(Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Prints what was found. The configuration has been loaded by then, so that is fine.
+///
+/// # Errors
+/// Exit 78 if something has to be changed, 1 if something is only not there now.
+pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
+    let path = config.path.display();
+    let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
+    findings.extend(in_database(config).await);
+    for target in &config.targets {
+        findings.extend(broker::look(target).await);
+    }
+    if args.json {
+        output::print_json(&findings)?;
+    } else {
+        output::print(render(&findings).as_bytes())?;
+    }
+    let failed = findings.iter().filter(|finding| finding.level >= Level::Down).count();
+    let error = anyhow!("{failed} of {} checks failed", findings.len());
+    match check::worst(&findings) {
+        Level::Ok | Level::Warn => Ok(()),
+        Level::Down => Err(Failure::Failed(error)),
+        Level::Fail => Err(Failure::Configuration(error)),
+    }
+}
+
+async fn in_database(config: &Config) -> Vec<Finding> {
+    let schema: Schema = match config.database.schema.parse() {
+        Ok(schema) => schema,
+        Err(error) => {
+            let remedy = "another `schema` under [database]";
+            return vec![Finding::fail("configuration", format!("{error}"), remedy)];
+        }
+    };
+    let connect = || Session::connect(&config.database, "outbox-relay check");
+    let (one, other) = match (connect().await, connect().await) {
+        (Ok(one), Ok(other)) => (one, other),
+        (Err(error), _) | (_, Err(error)) => return vec![unreachable(&error)],
+    };
+    let names: Vec<String> = config.targets.iter().map(|target| target.name.clone()).collect();
+    let mut findings = vec![Finding::ok("database", "reachable")];
+    let pooler = check::pooler(&one, &other).await;
+    let direct = pooler.level == Level::Ok;
+    findings.push(pooler);
+    // Behind a pooler the rest may fail for no other reason.
+    if direct {
+        findings.extend(check::database(&one, &schema, &names).await);
+    }
+    findings
+}
+
+fn unreachable(error: &DatabaseError) -> Finding {
+    match error {
+        DatabaseError::Unavailable(reason) => Finding::down(
+            "database",
+            format!("unavailable: {reason}"),
+            "is it up? does `url` under [database] lead to it?",
+        ),
+        DatabaseError::Configuration { reason, hint } => Finding::fail("database", reason, *hint),
+    }
+}
+
+/// One line each.
+#[must_use]
+pub fn render(findings: &[Finding]) -> String {
+    let width = findings.iter().map(|finding| finding.subject.len()).max().unwrap_or(0);
+    let mut text = String::new();
+    for Finding { level, subject, detail, remedy } in findings {
+        let level = match level {
+            Level::Ok => "ok",
+            Level::Warn => "warn",
+            Level::Down | Level::Fail => "fail",
+        };
+        let detail = printable(detail, usize::MAX);
+        // Writing to a String does not fail.
+        let _ = write!(text, "{level:4}  {subject:width$}  {detail}");
+        if let Some(remedy) = remedy {
+            let _ = write!(text, "; hint: {}", printable(remedy, usize::MAX));
+        }
+        text.push('\n');
+    }
+    text
+}

@@ -1,0 +1,21 @@
+//! Standard output: text for people, JSON for programs.
+
+use std::io::{self, ErrorKind, Write};
+
+use serde::Serialize;
+
+/// Writes everything. A reader that has seen enough (`| head`) is no failure.
+pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    match out.write_all(bytes).and_then(|()| out.flush()) {
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
+/// Writes one JSON value and a newline.
+pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
+    let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::from)?;
+    text.push(b'\n');
+    print(&text)
+}

@@ -1,0 +1,168 @@
+//! `outbox-relay status`: where each target stands, what holds what back.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::age::{self, age};
+use super::table::Table;
+use super::{link, output};
+use crate::admin::backend::Backend;
+use crate::admin::rfc3339;
+use crate::admin::status::{self, Count, Status, TargetStatus};
+use crate::config::Config;
+use crate::exit::Failure;
+use crate::keeper::horizon::Held;
+
+/// Arguments of `status`.
+#[derive(Debug, clap::Args)]
+pub struct StatusArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// How long to measure the rate; 0s: not at all.
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = age::parse)]
+    sample: Duration,
+}
+
+/// Prints the status.
+///
+/// # Errors
+/// The database cannot be reached or refuses.
+pub async fn run(args: StatusArgs, config: &Config) -> Result<(), Failure> {
+    let (mut session, schema) = link::connect(config, "outbox-relay status").await?;
+    let names: Vec<String> = config.targets.iter().map(|target| target.name.clone()).collect();
+    let keep = config.retention.keep;
+    let status = status::status(&mut session, &schema, &names, keep, args.sample).await;
+    let status = status.map_err(link::in_database)?;
+    if args.json {
+        output::print_json(&status)?;
+    } else {
+        output::print(render(&status, config.source.dead_ranges_max).as_bytes())?;
+    }
+    Ok(())
+}
+
+/// The status for people.
+#[must_use]
+pub fn render(status: &Status, dead_ranges_max: usize) -> String {
+    let mut table = Table::new(&[
+        "TARGET",
+        "PENDING",
+        "OLDEST",
+        "RETRY",
+        "DEAD",
+        "HOLES",
+        "SETTLED/S",
+        "MARKED",
+        "LEADER",
+    ]);
+    for target in &status.targets {
+        table.row(&cells(target));
+    }
+    let keeper = status.keeper.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let mut lines = vec![
+        ("keeper", keeper),
+        ("last id", status.last_id.to_string()),
+        ("floor", format!("{}; {}", status.floor, held(status))),
+    ];
+    lines
+        .extend(status.writers.iter().map(|writer| ("open", format!("{writer}: may fill a hole"))));
+    lines.extend(warnings(status, dead_ranges_max).into_iter().map(|text| ("warning", text)));
+
+    let mut text = table.render();
+    text.push('\n');
+    for (name, line) in lines {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "{name:8} {line}");
+    }
+    text
+}
+
+fn cells(target: &TargetStatus) -> [String; 9] {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let retry: Vec<String> =
+        target.retry.iter().map(|(class, rows)| format!("{rows} {class}")).collect();
+    [
+        target.name.clone(),
+        or_dash(target.started.then(|| count(target.pending))),
+        or_dash(target.oldest_pending_s.map(age)),
+        if retry.is_empty() { "0".to_owned() } else { retry.join(", ") },
+        target.dead.to_string(),
+        target.open_holes.ranges.to_string(),
+        or_dash(target.settled_per_s.map(|rate| format!("{rate:.0}"))),
+        or_dash(target.marked_at.map(rfc3339)),
+        target.leader.as_ref().map_or_else(|| "none".to_owned(), leader),
+    ]
+}
+
+fn leader(leader: &Backend) -> String {
+    let pid = leader.pid.map_or_else(String::new, |pid| format!("pid {pid}"));
+    match &leader.client {
+        Some(client) => format!("{pid} at {client}"),
+        None => pid,
+    }
+}
+
+/// For people: a count that was cut says so.
+pub(super) fn count(count: Count) -> String {
+    if count.at_least { format!("≥ {}", count.rows) } else { count.rows.to_string() }
+}
+
+/// What keeps the floor where it is.
+fn held(status: &Status) -> String {
+    let whose = |target: &str| {
+        let configured = status.targets.iter().any(|t| t.name == target && t.configured);
+        format!("target {target}{}", if configured { "" } else { " (not configured)" })
+    };
+    match &status.held {
+        Held::Nothing => "everything is settled".to_owned(),
+        Held::NoLedger => "no target has a ledger, nothing is deleted".to_owned(),
+        Held::IdentityWentBack { last_id, .. } => {
+            format!(
+                "stopped, the identity went back to {last_id}; `outbox-relay check` has the remedy"
+            )
+        }
+        Held::Pending { target, id } => format!("held by {}: {id} is pending", whose(target)),
+        Held::OpenHole { target, id } => format!("held by {}: {id} is an open hole", whose(target)),
+        Held::Keep { target } => format!("the rest is younger than keep, by {}", whose(target)),
+        Held::ClockWentBack { target } => format!(
+            "held by {}: its last watermark lies in the future, the database's clock was set back",
+            whose(target)
+        ),
+        Held::DeadRanges { id } => format!("held at {id} by dead_ranges_max for one round"),
+    }
+}
+
+fn warnings(status: &Status, dead_ranges_max: usize) -> Vec<String> {
+    let mut warnings = Vec::new();
+    if status.late_rows > 0 {
+        warnings.push(format!(
+            "{} late rows were found so far: given up, and committed; they are delivered out of order",
+            status.late_rows
+        ));
+    }
+    for target in &status.targets {
+        let name = &target.name;
+        if !target.configured {
+            warnings.push(format!(
+                "target {name} is not configured and holds retention back; \
+                 hint: outbox-relay target remove {name}"
+            ));
+        } else if !target.started {
+            warnings.push(format!("target {name} has no ledger yet; its first run makes it"));
+        } else if target.leader.is_none() {
+            warnings.push(format!("no relay works on target {name}"));
+        }
+        if usize::try_from(target.dead_ranges).is_ok_and(|ranges| ranges > dead_ranges_max) {
+            warnings.push(format!(
+                "target {name} has {} dead ranges, more than dead_ranges_max; \
+                 hint: a shorter keep, or fewer rollbacks after the insert",
+                target.dead_ranges
+            ));
+        }
+    }
+    if status.keeper.is_none() {
+        warnings.push("there is no keeper, nothing is deleted".to_owned());
+    }
+    warnings
+}

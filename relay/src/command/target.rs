@@ -1,0 +1,66 @@
+//! `outbox-relay target remove`: ends a target for good.
+
+use super::{link, output, unless_confirmed};
+use crate::admin::target::{self, Removed};
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// `target …`
+#[derive(Debug, clap::Subcommand)]
+pub enum TargetCommand {
+    /// End a target: delete its ledger, holes, retry rows and watermarks.
+    Remove(RemoveArgs),
+}
+
+/// Arguments of `target remove`.
+#[derive(Debug, clap::Args)]
+pub struct RemoveArgs {
+    /// The target's name.
+    name: String,
+    /// Delete its dead messages as well.
+    #[arg(long)]
+    purge_dead: bool,
+    /// Do it; without this, only say what would be done.
+    #[arg(long)]
+    yes: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Removes the target.
+///
+/// # Errors
+/// A relay works on it; there is no such target; `--yes` is missing (nothing was changed); the
+/// database cannot be reached or refuses.
+pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure> {
+    let TargetCommand::Remove(args) = command;
+    let (mut session, schema) = link::connect(config, "outbox-relay target remove").await?;
+    let (name, dry_run) = (args.name.as_str(), !args.yes);
+    let removed = target::remove(&mut session, &schema, name, args.purge_dead, dry_run).await;
+    let removed = removed.map_err(link::in_admin)?;
+    if args.json {
+        output::print_json(&removed)?;
+    } else {
+        let configured = config.targets.iter().any(|target| target.name == args.name);
+        output::print(render(&args, configured, &removed).as_bytes())?;
+    }
+    unless_confirmed(args.yes)
+}
+
+fn render(args: &RemoveArgs, configured: bool, removed: &Removed) -> String {
+    let Removed { retry_rows, hole_rows, dead_rows } = removed;
+    let name = &args.name;
+    let would = if args.yes { "" } else { "would be " };
+    let dead = if args.purge_dead { "deleted" } else { "kept" };
+    let mut text = format!(
+        "target {name} {would}removed\n\
+         {retry_rows} messages set aside for it {would}never sent to it\n\
+         {hole_rows} rows of holes {would}deleted\n\
+         {dead_rows} dead messages {would}{dead}\n"
+    );
+    if configured {
+        text.push_str("it is configured: the next run makes it again, as a new target\n");
+    }
+    text
+}

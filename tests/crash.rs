@@ -1,0 +1,5 @@
+//! Relays that die without a warning: what is marked was confirmed, what comes twice is the same.
+
+mod kill;
+mod point;
+mod take_over;

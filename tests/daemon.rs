@@ -1,0 +1,6 @@
+//! The daemon as a process: how it starts, what it says, and how it ends.
+
+mod exit;
+mod log;
+mod notify;
+mod shutdown;

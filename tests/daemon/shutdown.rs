@@ -1,0 +1,76 @@
+//! SIGTERM: what is in hand is finished, what is confirmed is settled; a second signal hastens it.
+
+use crate::support::consumer::QueueKind;
+use crate::support::database::Database;
+use crate::support::proxy::{Network, Proxy};
+use crate::support::relay::RelayProcess;
+use crate::support::services::Services;
+use crate::support::stage::Stage;
+use crate::support::writer::{Batch, committed};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_graceful_end_leaves_nothing_to_be_sent_again() {
+    // GIVEN a relay in the middle of a backlog
+    let stage = Stage::both(Database::create().await).await;
+    let stage = stage.set("target.amqp", "window_messages_max", 200).set(
+        "target.kafka",
+        "window_messages_max",
+        200,
+    );
+    let session = stage.session().await;
+    for _ in 0..20 {
+        Batch::orders(500).write(&session).await;
+    }
+    let mut relays = 0;
+    loop {
+        let relay = RelayProcess::start(&stage.config).await;
+        relays += 1;
+        let received = stage.consumers.iter().map(|(_, consumer)| consumer.received()).min();
+        let received = received.unwrap_or(0);
+
+        // WHEN it is asked to end, again and again on the way
+        stage.wait_received((received + 2500).min(10_000)).await;
+        assert!(relay.terminate().await.success());
+        if received >= 10_000 {
+            break;
+        }
+    }
+
+    // THEN nothing was sent twice
+    assert!(relays > 2);
+    for (name, report) in stage.assert_exact(&committed(&session).await).await {
+        assert_eq!(report.duplicates, 0, "{name}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_signal_hastens_the_end() {
+    // GIVEN a relay whose broker confirms nothing any more, and a grace period of an hour
+    let stage = Stage::new(Database::create().await).await;
+    let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
+    let (proxy, through) = Proxy::in_front_of(&Services::amqp()).await;
+    let stage = stage
+        .set("target.amqp", "url", format!("{through:?}"))
+        .set("target.amqp", "confirm_timeout", "\"1h\"")
+        .set("shutdown", "grace", "\"1h\"");
+    let session = stage.session().await;
+    let mut relay = RelayProcess::start(&stage.config).await;
+    Batch::orders(100).write(&session).await;
+    stage.wait_received(100).await;
+    proxy.set(Network::Deaf);
+    Batch::orders(100).write(&session).await;
+    stage.wait_received(200).await;
+
+    // WHEN it is asked twice
+    relay.signal("TERM").await;
+    relay.wait_notified("STOPPING=1").await;
+    relay.signal("TERM").await;
+
+    // THEN it ends, and what was not confirmed is sent again by the next
+    relay.wait_exit().await;
+    proxy.set(Network::Up);
+    let relay = RelayProcess::start(&stage.config).await;
+    stage.wait_settled().await;
+    assert!(relay.terminate().await.success());
+    stage.assert_exact(&committed(&session).await).await;
+}
