@@ -114,11 +114,7 @@ pub async fn database(client: &Client, schema: &Schema, targets: &[String]) -> V
 }
 
 /// Appends what was found, or that it could not be; whether nothing of it failed.
-fn collect(
-    findings: &mut Vec<Finding>,
-    subject: &str,
-    found: Result<Vec<Finding>, Error>,
-) -> bool {
+fn collect(findings: &mut Vec<Finding>, subject: &str, found: Result<Vec<Finding>, Error>) -> bool {
     let found = found.unwrap_or_else(|error| vec![unknown(subject, &error)]);
     let good = worst(&found) < Level::Down;
     findings.extend(found);
@@ -146,11 +142,7 @@ async fn version(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error
     let installed = match schema::installed_version(client, schema).await {
         Err(error) if error.code() == Some(&INSUFFICIENT) => {
             // Which rights are missing is the next thing that is looked at.
-            return Ok(vec![Finding::warn(
-                subject,
-                "the version cannot be read",
-                "see grants",
-            )]);
+            return Ok(vec![Finding::warn(subject, "the version cannot be read", "see grants")]);
         }
         installed => installed?,
     };

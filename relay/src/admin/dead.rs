@@ -165,8 +165,9 @@ pub async fn show(
     target: &str,
     id: i64,
 ) -> Result<Option<DeadMessage>, Error> {
-    let text =
-        format!("SELECT {COLUMNS}, headers FROM outbox.dead WHERE dead.target = $1 AND dead.id = $2");
+    let text = format!(
+        "SELECT {COLUMNS}, headers FROM outbox.dead WHERE dead.target = $1 AND dead.id = $2"
+    );
     let row = client.query_opt(&schema.sql(&text), &[&target, &id]).await?;
     Ok(row.map(|row| DeadMessage { row: dead_row(&row), headers: row.get("headers") }))
 }
@@ -213,9 +214,8 @@ pub async fn requeue(
         return Err(target::unknown(&transaction, schema, target).await?);
     }
     let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
-    let rows = Chosen::new(&filter)
-        .query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX])
-        .await?;
+    let rows =
+        Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX]).await?;
     end(transaction, dry_run).await?;
     Ok(changed(&rows))
 }
@@ -251,7 +251,11 @@ pub async fn discard(
     let transaction = floor::hold(client, schema).await?;
     let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
     let rows = Chosen::new(&filter)
-        .query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX, &decision.reason, &decision.by])
+        .query(
+            &transaction,
+            &schema.sql(&text),
+            &[&CHANGE_ROWS_MAX, &decision.reason, &decision.by],
+        )
         .await?;
     end(transaction, dry_run).await?;
     Ok(changed(&rows))

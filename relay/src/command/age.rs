@@ -21,7 +21,8 @@ pub(super) fn age(seconds: f64) -> String {
 
 /// An age as an argument: `90s`, `15m`, `2h`, `7d`.
 pub(super) fn parse(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text).map_err(|error| format!("{error}; for example 90s, 15m, 2h, 7d"))
+    humantime::parse_duration(text)
+        .map_err(|error| format!("{error}; for example 90s, 15m, 2h, 7d"))
 }
 
 #[cfg(test)]

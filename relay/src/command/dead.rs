@@ -149,9 +149,8 @@ async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
 async fn show(args: ShowArgs, config: &Config) -> Result<(), Failure> {
     let (session, schema) = link::connect(config, "outbox-relay dead show").await?;
     let ShowArgs { target, id, payload, json } = args;
-    let missing = || {
-        anyhow!("message {id} is not dead for target {target:?}\nhint: outbox-relay dead list")
-    };
+    let missing =
+        || anyhow!("message {id} is not dead for target {target:?}\nhint: outbox-relay dead list");
     if payload {
         let payload = dead::payload(&*session, &schema, &target, id).await;
         let payload = payload.map_err(link::in_database)?.ok_or_else(missing)?;

@@ -46,7 +46,15 @@ pub async fn run(args: StatusArgs, config: &Config) -> Result<(), Failure> {
 #[must_use]
 pub fn render(status: &Status, dead_ranges_max: usize) -> String {
     let mut table = Table::new(&[
-        "TARGET", "PENDING", "OLDEST", "RETRY", "DEAD", "HOLES", "SETTLED/S", "MARKED", "LEADER",
+        "TARGET",
+        "PENDING",
+        "OLDEST",
+        "RETRY",
+        "DEAD",
+        "HOLES",
+        "SETTLED/S",
+        "MARKED",
+        "LEADER",
     ]);
     for target in &status.targets {
         table.row(&cells(target));
@@ -57,7 +65,8 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
         ("last id", status.last_id.to_string()),
         ("floor", format!("{}; {}", status.floor, held(status))),
     ];
-    lines.extend(status.writers.iter().map(|writer| ("open", format!("{writer}: may fill a hole"))));
+    lines
+        .extend(status.writers.iter().map(|writer| ("open", format!("{writer}: may fill a hole"))));
     lines.extend(warnings(status, dead_ranges_max).into_iter().map(|text| ("warning", text)));
 
     let mut text = table.render();
@@ -109,7 +118,9 @@ fn held(status: &Status) -> String {
         Held::Nothing => "everything is settled".to_owned(),
         Held::NoLedger => "no target has a ledger, nothing is deleted".to_owned(),
         Held::IdentityWentBack { last_id, .. } => {
-            format!("stopped, the identity went back to {last_id}; `outbox-relay check` has the remedy")
+            format!(
+                "stopped, the identity went back to {last_id}; `outbox-relay check` has the remedy"
+            )
         }
         Held::Pending { target, id } => format!("held by {}: {id} is pending", whose(target)),
         Held::OpenHole { target, id } => format!("held by {}: {id} is an open hole", whose(target)),

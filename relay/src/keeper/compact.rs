@@ -26,7 +26,7 @@ WITH small AS MATERIALIZED (
         SELECT hole_id, target FROM outbox.hole
         WHERE dead_at IS NOT NULL AND pg_column_size(ranges) < 2000
         ORDER BY target, hole_id LIMIT $1
-    ) AS some
+    ) AS one
 ), taken AS (
     DELETE FROM outbox.hole USING small
     WHERE hole.hole_id = small.hole_id AND total >= $2
@@ -40,9 +40,6 @@ INSERT INTO outbox.hole (target, ranges, dead_at)
 SELECT target, range_agg(range), max(dead_at) FROM piece GROUP BY target, part";
 
 /// Puts small rows together, at most so many a round; how many rows came of it.
-pub(super) async fn compact(
-    transaction: &Transaction<'_>,
-    schema: &Schema,
-) -> Result<u64, Error> {
+pub(super) async fn compact(transaction: &Transaction<'_>, schema: &Schema) -> Result<u64, Error> {
     transaction.execute(&schema.sql(COMPACT), &[&ROWS_MAX, &ROWS_MIN, &RANGES_MAX]).await
 }

@@ -84,13 +84,12 @@ pub async fn piece(
 // in a retry row now, and would be found again by the next pass, after their delivery.
 const IN_DEAD_RANGES: &str = "
 WITH piece AS MATERIALIZED (
+    -- Row by row along the primary key (an incremental sort), and no further than the limit.
     SELECT hole_id, target, range
-    FROM (
-        SELECT hole_id, target, ranges FROM outbox.hole
-        WHERE hole_id >= $1 AND dead_at IS NOT NULL ORDER BY hole_id
-    ) AS hole
+    FROM outbox.hole
     CROSS JOIN LATERAL unnest(ranges) AS range
-    WHERE (hole_id, lower(range)) > ($1, $2)
+    WHERE hole_id >= $1 AND dead_at IS NOT NULL AND (hole_id, lower(range)) > ($1, $2)
+    ORDER BY hole_id, lower(range)
     LIMIT $3
 ), found AS MATERIALIZED (
     SELECT piece.hole_id, piece.target, message.id, message.key
@@ -128,8 +127,7 @@ async fn dead_ranges(
     after: i64,
 ) -> Result<Piece, Error> {
     let text = schema.sql(IN_DEAD_RANGES);
-    let row =
-        transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
+    let row = transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
     let hole_ids: Vec<i64> = row.get::<_, Option<_>>("hole_ids").unwrap_or_default();
     let ids: Vec<String> = row.get::<_, Option<_>>("ids").unwrap_or_default();
     for (hole_id, ids) in hole_ids.iter().zip(&ids) {

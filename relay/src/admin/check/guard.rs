@@ -53,7 +53,9 @@ async fn doorbell(client: &Client, schema: &Schema) -> Result<Finding, Error> {
     }
     let prepared: i32 = client.query_one(PREPARED, &[]).await?.get(0);
     Ok(match prepared {
-        0 => Finding::warn("doorbell", "not installed: an idle relay polls", "outbox-relay migrate"),
+        0 => {
+            Finding::warn("doorbell", "not installed: an idle relay polls", "outbox-relay migrate")
+        }
         prepared => Finding::warn(
             "doorbell",
             format!(

@@ -43,7 +43,9 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
     if cache != 1 {
         found.push(Finding::fail(
             "identity",
-            format!("message.id has CACHE {cache}: a session draws ids long before it commits them"),
+            format!(
+                "message.id has CACHE {cache}: a session draws ids long before it commits them"
+            ),
             alter("SET CACHE 1"),
         ));
     }

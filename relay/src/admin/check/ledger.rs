@@ -20,14 +20,19 @@ pub(super) async fn look(
             let name = &ledger.target;
             found.push(Finding::warn(
                 "ledgers",
-                format!("target {name} has a ledger and is not configured: it holds retention back"),
+                format!(
+                    "target {name} has a ledger and is not configured: it holds retention back"
+                ),
                 format!("outbox-relay target remove {name}, or configure [target.{name}]"),
             ));
         }
     }
     for name in targets {
         if horizon.ledgers.iter().all(|ledger| ledger.target != *name) {
-            found.push(Finding::ok("ledgers", format!("target {name} is new: its first run makes it")));
+            found.push(Finding::ok(
+                "ledgers",
+                format!("target {name} is new: its first run makes it"),
+            ));
         }
     }
     if let Held::IdentityWentBack { last_id, target } = horizon.limit().held {

@@ -29,11 +29,14 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
             ));
         }
         if row.get("policies") {
-            let remedy = schema.sql(&format!("ALTER TABLE outbox.{name} DISABLE ROW LEVEL SECURITY"));
+            let remedy =
+                schema.sql(&format!("ALTER TABLE outbox.{name} DISABLE ROW LEVEL SECURITY"));
             found.push(if row.get("hides") {
                 Finding::fail(
                     "policies",
-                    format!("row level security of {name} applies to the relay: every read of it fails"),
+                    format!(
+                        "row level security of {name} applies to the relay: every read of it fails"
+                    ),
                     format!("{remedy}, or BYPASSRLS for the relay's role"),
                 )
             } else {
