@@ -3,6 +3,7 @@
 mod support;
 
 mod admin;
+mod config;
 mod crash;
 mod daemon;
 mod delivery;
@@ -10,4 +11,5 @@ mod hostile;
 mod keeper;
 mod outage;
 mod schema;
+mod source;
 mod target;

@@ -35,4 +35,17 @@ pub enum Command {
     Run,
     /// Install or update the outbox's schema (as its owner), or print it.
     Migrate(command::migrate::MigrateArgs),
+    /// Look at everything the relay needs, change nothing, and name a remedy for what is wrong.
+    Check(command::check::CheckArgs),
+    /// Show what each target has pending, in retry and dead, and who keeps holes open.
+    Status(command::status::StatusArgs),
+    /// Messages that were given up.
+    #[command(subcommand)]
+    Dead(command::dead::DeadCommand),
+    /// Targets in the database.
+    #[command(subcommand)]
+    Target(command::target::TargetCommand),
+    /// The record of what is settled.
+    #[command(subcommand)]
+    Ledger(command::ledger::LedgerCommand),
 }

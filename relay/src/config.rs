@@ -3,11 +3,38 @@
 //! What the file says and what the program needs are different types: `raw` mirrors the file,
 //! `Config` is built from it and cannot hold a wrong value.
 
+mod amqp;
+mod check;
+mod database;
+pub mod default;
+mod document;
+mod duration;
+mod error;
+mod interpolate;
+mod kafka;
+mod load;
+mod place;
+mod property;
+mod raw;
+mod report;
+mod route;
+mod secret;
+mod section;
+mod shape;
+mod size;
+mod spelling;
+mod target;
+mod tls;
+mod url;
+mod variable;
+
 use std::path::PathBuf;
 use std::time::Duration;
 
 use secrecy::SecretString;
 
+pub use self::error::{ConfigError, Problem};
+pub use self::place::Place;
 use crate::route::RouteConfig;
 
 /// The whole configuration.
@@ -34,11 +61,12 @@ pub struct Config {
 /// Where the outbox lives.
 #[derive(Debug, Clone)]
 pub struct DatabaseConfig {
-    /// `postgres://user@host:port/database`; the password stands in `password` after loading.
+    /// `postgres://user@host:port/database`, several hosts possible; it names a user and holds no
+    /// password: that stands in `password`. It has no `sslmode` either: `tls` alone decides.
     pub url: String,
     /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
     pub password: Option<SecretString>,
-    /// The PostgreSQL schema that holds the outbox.
+    /// The PostgreSQL schema that holds the outbox: a name that needs no quotes.
     pub schema: String,
     /// How the connection is protected.
     pub tls: TlsConfig,
@@ -55,11 +83,11 @@ pub struct DatabaseConfig {
 pub struct TlsConfig {
     /// Off only for a server on the same host or a private network.
     pub mode: TlsMode,
-    /// PEM file with the CA; the system's roots without it.
+    /// PEM file with the CA; the system's roots without it. Files are there and readable at load.
     pub ca_file: Option<PathBuf>,
-    /// PEM files of the client's identity.
+    /// PEM file of the client's certificate; only together with `key_file`.
     pub cert_file: Option<PathBuf>,
-    /// PEM file of the client's key.
+    /// PEM file of the client's key, not encrypted.
     pub key_file: Option<PathBuf>,
 }
 
@@ -125,7 +153,7 @@ pub struct LeaseConfig {
 pub struct LogConfig {
     /// Text for people, JSON for programs.
     pub format: LogFormat,
-    /// A `tracing` filter: `info`, `outbox_relay=debug,lapin=warn`.
+    /// A `tracing` filter: `info`, `outbox_relay=debug,lapin=warn`. `RUST_LOG` is in it already.
     pub level: String,
 }
 
@@ -212,13 +240,13 @@ pub enum BrokerConfig {
 /// RabbitMQ.
 #[derive(Debug, Clone)]
 pub struct AmqpConfig {
-    /// `amqp://user@host:port/vhost` or `amqps://…`, without a password.
+    /// `amqp://user@host:port/vhost` or `amqps://…`, without a password and without a heartbeat.
     pub url: String,
     /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
     pub password: Option<SecretString>,
-    /// For `amqps`.
+    /// `VerifyFull` if and only if the url is `amqps://…`.
     pub tls: TlsConfig,
-    /// The connection's heartbeat.
+    /// The connection's heartbeat, in whole seconds.
     pub heartbeat: Duration,
     /// A connection that is not there by then counts as an outage.
     pub connect_timeout: Duration,
@@ -233,9 +261,11 @@ pub struct KafkaConfig {
     pub linger: Duration,
     /// `compression.type`.
     pub compression: String,
-    /// Further librdkafka properties, without those that the relay's promises rest on.
+    /// Further librdkafka properties, without those that the relay's promises rest on. Those that
+    /// follow from `tls` and `sasl_…` are among them: `security.protocol`, `ssl.*.location`,
+    /// `sasl.mechanism`, `sasl.username`.
     pub properties: Vec<(String, String)>,
-    /// `sasl.*` and `ssl.key.password`: properties whose values are secrets; never printed.
+    /// Properties whose values are secrets (`sasl.password`); never printed.
     pub secret_properties: Vec<(String, SecretString)>,
     /// A connection that is not there by then counts as an outage.
     pub connect_timeout: Duration,

@@ -27,6 +27,8 @@ pub struct Mark {
     pub resolved: Vec<i64>,
     /// Rows that go to `dead`.
     pub buried: Vec<Buried>,
+    /// By how many rows `retry` grows (or shrinks).
+    pub retry_growth: i64,
     /// Ordering keys whose rows in `retry` changed: their head must be due.
     pub keys: Vec<String>,
 }

@@ -28,5 +28,10 @@ fn execute(cli: Cli) -> Result<(), Failure> {
     match cli.command {
         Command::Run => command::run::run(load()?),
         Command::Migrate(args) => command::block_on(command::migrate::migrate(args, load)),
+        Command::Check(args) => command::block_on(command::check::run(args, &load()?)),
+        Command::Status(args) => command::block_on(command::status::run(args, &load()?)),
+        Command::Dead(args) => command::block_on(command::dead::run(args, &load()?)),
+        Command::Target(args) => command::block_on(command::target::run(args, &load()?)),
+        Command::Ledger(args) => command::block_on(command::ledger::run(args, &load()?)),
     }
 }

@@ -124,4 +124,10 @@ pub trait Target: Send {
     fn blocked(&self) -> bool {
         false
     }
+
+    /// The destinations named by the routes, as far as no row decides about them, that the broker
+    /// does not have (or does not show to this user), each with what it said. For `check`.
+    fn missing_destinations(&mut self) -> impl Future<Output = Vec<String>> + Send {
+        async { Vec::new() }
+    }
 }

@@ -24,7 +24,9 @@ async fn i4_unroutable_messages_are_not_sent_and_no_good_one_is_blamed() {
     amqp.declare_exchange().await.expect("an exchange can be declared");
     amqp.declare_queue(QueueKind::Classic, "order.#").await.expect("a queue can be declared");
     let stage = stage.with("amqp", Destination::Amqp(amqp.clone()));
-    let stage = stage.set("target.amqp", "retry_backoff_max", "\"500ms\"");
+    let stage = stage
+        .set("target.amqp", "retry_backoff_min", "\"100ms\"")
+        .set("target.amqp", "retry_backoff_max", "\"500ms\"");
     let session = stage.session().await;
     let good = Batch::orders(100);
     let lost = Batch { topic: "stock.moved", key_prefix: "stock", keys: 3, ..Batch::orders(3) };

@@ -8,6 +8,7 @@ use super::amqp::{self, Rabbit};
 use super::driver::Driver;
 use super::kafka::{self, Kafka};
 use super::row::{parts, submission};
+use crate::support::patience::wait_for;
 
 /// A destination, whatever the broker.
 trait Place {
@@ -62,6 +63,7 @@ on_both! {
     nothing_comes_after_disconnect
     a_second_connection_works_like_the_first
     a_dropped_events_future_loses_nothing
+    a_dropped_connect_leaves_the_target_disconnected
 }
 
 /// GIVEN a window of 10,000 WHEN 30,000 rows are published
@@ -141,10 +143,39 @@ async fn a_dropped_events_future_loses_nothing(place: impl Place) {
     }
     while answered < 1_000 {
         let mut events = vec![];
-        super::wait_for("events", driver.target.events(&mut events)).await;
+        wait_for("events", driver.target.events(&mut events)).await;
         answered += events.len();
     }
     assert_eq!(answered, 1_000);
+}
+
+/// GIVEN a `connect` that is given up after any number of polls WHEN the target is used THEN it is
+/// disconnected, and the next `connect` works.
+async fn a_dropped_connect_leaves_the_target_disconnected(place: impl Place) {
+    let mut target = place.target();
+    for polls in 1..20 {
+        {
+            let mut connect = std::pin::pin!(target.connect());
+            let mut connected = false;
+            for _ in 0..polls {
+                connected = connect.as_mut().now_or_never().is_some();
+                if connected {
+                    break;
+                }
+                tokio::task::yield_now().await;
+            }
+            if connected {
+                break;
+            }
+        }
+        let mut events = vec![];
+        target.submit(submission(parts(1, "good.a")));
+        assert!(target.events(&mut events).now_or_never().is_none());
+    }
+    let mut driver = Driver::connect(target).await;
+    driver.publish_all([submission(parts(2, "good.a"))], 1).await;
+    driver.target.disconnect().await;
+    assert_eq!(place.rows().await, [2]);
 }
 
 /// GIVEN nobody listening there WHEN a target connects THEN it is an outage, not a mistake.

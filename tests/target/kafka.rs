@@ -12,7 +12,9 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{PATIENCE, service, unique, wait_for};
+use super::unique;
+use crate::support::patience::{PATIENCE, wait_for};
+use crate::support::services::Services;
 
 /// One topic.
 pub(super) struct Kafka {
@@ -34,15 +36,8 @@ impl Kafka {
     }
 
     pub(super) async fn create(&self, settings: &[(&str, &str)]) {
-        let admin: AdminClient<DefaultClientContext> = client().create().expect("an admin client");
-        let replication = TopicReplication::Fixed(1);
-        let mut topic = NewTopic::new(&self.topic, self.partitions, replication);
-        for (name, value) in settings {
-            topic = topic.set(name, value);
-        }
-        let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
-        let results = admin.create_topics([&topic], &options).await.expect("Kafka is there");
-        results.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+        let brokers = Services::kafka();
+        create_at(&brokers, &self.topic, self.partitions, settings).await;
     }
 
     /// A target whose only route leads to the topic.
@@ -52,7 +47,7 @@ impl Kafka {
 
     /// Everything in the topic, partition by partition, in order.
     pub(super) async fn read(&self) -> Vec<OwnedMessage> {
-        let consumer: StreamConsumer = client()
+        let consumer: StreamConsumer = client(&Services::kafka())
             .set("group.id", &self.topic)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -85,6 +80,24 @@ impl Kafka {
     }
 }
 
+/// Creates a topic at some broker.
+pub(super) async fn create_at(
+    brokers: &str,
+    topic: &str,
+    partitions: i32,
+    settings: &[(&str, &str)],
+) {
+    let admin: AdminClient<DefaultClientContext> =
+        client(brokers).create().expect("an admin client");
+    let mut topic = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+    for (name, value) in settings {
+        topic = topic.set(name, value);
+    }
+    let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
+    let results = admin.create_topics([&topic], &options).await.expect("Kafka is there");
+    results.into_iter().for_each(|result| assert!(result.is_ok(), "{result:?}"));
+}
+
 /// Headers as bytes; `None` = null.
 pub(super) fn headers(message: &OwnedMessage) -> BTreeMap<String, Option<Vec<u8>>> {
     let mut all = BTreeMap::new();
@@ -109,7 +122,7 @@ pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfi
 
 pub(super) fn config() -> KafkaConfig {
     KafkaConfig {
-        brokers: service("OUTBOX_TEST_KAFKA"),
+        brokers: Services::kafka(),
         linger: Duration::from_millis(1),
         compression: "none".into(),
         properties: vec![],
@@ -118,8 +131,8 @@ pub(super) fn config() -> KafkaConfig {
     }
 }
 
-fn client() -> ClientConfig {
+fn client(brokers: &str) -> ClientConfig {
     let mut config = ClientConfig::new();
-    config.set("bootstrap.servers", service("OUTBOX_TEST_KAFKA"));
+    config.set("bootstrap.servers", brokers);
     config
 }

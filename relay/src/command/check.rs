@@ -1,5 +1,7 @@
 //! `outbox-relay check`: looks at everything, changes nothing, names a remedy for what is wrong.
 
+mod broker;
+
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
@@ -7,7 +9,7 @@ use anyhow::anyhow;
 use super::output;
 use super::table::printable;
 use crate::admin::check::{self, Finding, Level};
-use crate::config::{Config, TargetConfig};
+use crate::config::Config;
 use crate::database::{DatabaseError, Session};
 use crate::exit::Failure;
 use crate::schema::Schema;
@@ -20,22 +22,16 @@ pub struct CheckArgs {
     json: bool,
 }
 
-/// Prints what was found. `broker` looks at one target's broker: it connects, disconnects, and says
-/// whether that worked and whether the destinations of the routes exist. The configuration has
-/// been loaded by then, so that is fine.
+/// Prints what was found. The configuration has been loaded by then, so that is fine.
 ///
 /// # Errors
 /// Exit 78 if something has to be changed, 1 if something is only not there now.
-pub async fn run(
-    args: CheckArgs,
-    config: &Config,
-    broker: impl AsyncFn(&TargetConfig) -> Vec<Finding>,
-) -> Result<(), Failure> {
+pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
     findings.extend(in_database(config).await);
     for target in &config.targets {
-        findings.extend(broker(target).await);
+        findings.extend(broker::look(target).await);
     }
     if args.json {
         output::print_json(&findings)?;

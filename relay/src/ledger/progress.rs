@@ -161,6 +161,8 @@ impl Progress {
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
         let mut mark = std::mem::take(&mut self.changes);
+        let left = mark.resolved.len() + mark.buried.len();
+        let changed = mark.set_aside.len();
         let mut merged = self.ledger.clone();
         let mut cut = fill(&mut merged, &self.done);
         let waited = self.dead_since.is_some_and(|since| now >= since + DEAD_WAIT);
@@ -181,6 +183,7 @@ impl Progress {
             cut = fill(&mut merged, &self.done);
         }
         self.take_done(cut, &mut mark);
+        mark.retry_growth = difference(mark.set_aside.len() - changed, left);
         mark.settled.union(&mark.opened);
         mark.settled.union(&mark.dead);
         // What is settled as a fresh hole stays open; every other recorded id that is settled now
@@ -234,6 +237,10 @@ fn fill(merged: &mut RangeSet, done: &RangeSet) -> i64 {
         }
     }
     i64::MAX
+}
+
+fn difference(more: usize, less: usize) -> i64 {
+    i64::try_from(more).unwrap_or(i64::MAX) - i64::try_from(less).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -131,9 +131,7 @@ impl Feed {
 
     /// A mark was committed: returns its number.
     pub(super) fn marked(&mut self, mark: &Mark) -> u64 {
-        let left = mark.resolved.len() + mark.buried.len();
-        self.retry_rows =
-            (self.retry_rows + mark.set_aside.len() as u64).saturating_sub(left as u64);
+        self.retry_rows = self.retry_rows.saturating_add_signed(mark.retry_growth);
         self.pause_if_full();
         self.marks.fetch_add(1, Ordering::Release) + 1
     }

@@ -209,7 +209,7 @@ impl Reading {
         let stalled = full || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
-        let rest = Pace::rest(begun.elapsed(), self.holes.open().ranges_len());
+        let rest = Pace::rest(begun.elapsed(), read.rows.len());
         let (cut, quiet) = (read.cut, read.rows.is_empty());
         self.deliver(read, as_of, stalled, room).await?;
 

@@ -25,7 +25,8 @@ const DUE_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Due heads by `retry_due` and in its order, which needs no sort: a replay makes a million rows due
 /// at the same instant. Followers by `retry_by_key`, as the ranges on `f.key` and the ORDER BY insist.
-/// A message comes from its table, or from its dead copy.
+/// A row that an earlier one of its key holds is not due, whatever its time. A message comes from its
+/// table, or from its dead copy.
 const DUE: &str = "
 SELECT e.id, e.key, e.holds, e.attempts, e.class, e.replay_id, e.head, m.id IS NOT NULL,
     {columns}
@@ -35,11 +36,11 @@ FROM (
         SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id
         FROM outbox.retry r
         WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id <> ALL ($2::int8[])
-          AND NOT (r.holds AND EXISTS (
-              SELECT FROM outbox.retry e
-              WHERE e.target = $1 AND e.holds AND e.key >= r.key AND e.key <= r.key AND e.id < r.id
-              ORDER BY e.key, e.id
-          ))
+          AND NOT (r.holds AND coalesce(r.id > (
+              SELECT e.id FROM outbox.retry e
+              WHERE e.target = $1 AND e.holds AND e.key >= r.key AND e.key <= r.key
+              ORDER BY e.key, e.id LIMIT 1
+          ), false))
         ORDER BY r.next_at LIMIT {heads}
     ) d
     CROSS JOIN LATERAL (

@@ -9,7 +9,7 @@ mod confirms;
 mod connection;
 mod publication;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
@@ -22,7 +22,7 @@ use self::connection::{Connection, Publish, is_aftermath};
 use self::publication::{Publication, row_of};
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
 use crate::config::AmqpConfig;
-use crate::route::RouteConfig;
+use crate::route::{Destination, RouteConfig};
 
 /// A RabbitMQ target.
 pub struct AmqpTarget {
@@ -82,6 +82,27 @@ impl Target for AmqpTarget {
 
     fn blocked(&self) -> bool {
         self.channel.as_ref().is_some_and(|channel| channel.connection.is_blocked())
+    }
+
+    async fn missing_destinations(&mut self) -> Vec<String> {
+        let exchanges = self.routes.iter().filter_map(|route| match &route.destination {
+            Destination::Amqp { exchange, .. } => exchange.constant(),
+            Destination::Kafka { .. } => None,
+        });
+        // The default exchange is always there.
+        let exchanges: BTreeSet<&str> = exchanges.filter(|name| !name.is_empty()).collect();
+        let mut missing = Vec::new();
+        for name in exchanges {
+            // A connection each: the answer to a missing one ends the channel.
+            match Connection::open(&self.config).await {
+                Ok(mut connection) => {
+                    missing.extend(connection.missing_exchange(name).await);
+                    connection.close().await;
+                }
+                Err(error) => missing.push(format!("exchange {name:?}: {error}")),
+            }
+        }
+        missing
     }
 }
 

@@ -5,7 +5,7 @@ mod inbox;
 mod producer;
 mod record;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -16,8 +16,15 @@ use self::producer::Producer;
 use self::record::{destination, record};
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
 use crate::config::KafkaConfig;
-use crate::route::RouteConfig;
+use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
+
+/// Connections tried before missing confirms are called an outage. A broker that restarts, or an
+/// election, is over by then, and librdkafka goes on without a duplicate; a new producer cannot.
+const RECONNECTS_PATIENT: u32 = 4;
+
+/// How soon a full queue is tried again. The caller's window is smaller: it is never full.
+const HELD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
 /// A Kafka target.
 pub struct KafkaTarget {
@@ -35,8 +42,8 @@ struct Session {
     refused: Vec<Event>,
     /// Handed to librdkafka and not yet answered.
     outstanding: usize,
-    /// All brokers are down, and something waits for them: when that is called a loss.
-    down_until: Option<Instant>,
+    /// A broker is in trouble and something waits for a confirm: when that is called a loss.
+    patient_until: Option<Instant>,
     broken: Option<String>,
     /// The loss was told: nothing more comes.
     lost: bool,
@@ -66,12 +73,35 @@ impl Target for KafkaTarget {
 
     async fn events(&mut self, events: &mut Vec<Event>) {
         let Some(session) = &mut self.session else { return std::future::pending().await };
-        session.events(&self.routes, self.config.connect_timeout, events).await;
+        let patience = self.config.connect_timeout * RECONNECTS_PATIENT;
+        session.events(&self.routes, patience, events).await;
     }
 
     async fn disconnect(&mut self) {
         if let Some(session) = self.session.take() {
             session.producer.close().await;
+        }
+    }
+
+    async fn missing_destinations(&mut self) -> Vec<String> {
+        let topics = self.routes.iter().filter_map(|route| match &route.destination {
+            Destination::Kafka { topic, .. } => topic.constant(),
+            Destination::Amqp { .. } => None,
+        });
+        let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
+        let Some(session) = self.session.take() else { return Vec::new() };
+        let timeout = self.config.connect_timeout;
+        let asked = tokio::task::spawn_blocking(move || {
+            let missing =
+                topics.iter().filter_map(|topic| session.producer.missing_topic(topic, timeout));
+            (missing.collect(), session)
+        });
+        match asked.await {
+            Ok((missing, session)) => {
+                self.session = Some(session);
+                missing
+            }
+            Err(error) => vec![format!("the asking thread: {error}")],
         }
     }
 }
@@ -83,7 +113,7 @@ impl Session {
             held: VecDeque::new(),
             refused: vec![],
             outstanding: 0,
-            down_until: None,
+            patient_until: None,
             broken: None,
             lost: false,
         }
@@ -145,16 +175,22 @@ impl Session {
             events.append(&mut self.refused);
             if let Some(reason) = self.broken.take() {
                 self.lost = true;
+                // At once, not at `disconnect`: what is unknown now shall not be published later.
+                self.producer.give_up();
                 let reason = self.producer.fatal_error().unwrap_or(reason);
                 events.push(Event::Broken(Broken { reason, suspect: None }));
             }
             if events.len() > before {
                 return;
             }
-            match self.down_until {
-                None => self.producer.inbox.wait().await,
+            // librdkafka counts a message until its callback has returned: a full queue may have
+            // room only after the last news.
+            let retry = (!self.held.is_empty()).then(|| Instant::now() + HELD_RETRY_INTERVAL);
+            let news = self.producer.inbox.wait();
+            match retry.into_iter().chain(self.patient_until).min() {
+                None => news.await,
                 Some(until) => {
-                    let _ = tokio::time::timeout_at(until, self.producer.inbox.wait()).await;
+                    let _ = tokio::time::timeout_at(until, news).await;
                 }
             }
         }
@@ -163,18 +199,20 @@ impl Session {
     /// Takes what librdkafka has told.
     fn collect(&mut self, patience: Duration, events: &mut Vec<Event>) {
         let mut news = self.producer.inbox.news();
+        if !news.outcomes.is_empty() {
+            // Somebody answers.
+            self.patient_until = None;
+        }
         self.outstanding = self.outstanding.saturating_sub(news.outcomes.len());
         events.append(&mut news.outcomes);
         self.broken = self.broken.take().or_else(|| news.broken.take());
-        if !(news.all_down && self.outstanding > 0) {
-            self.down_until = None;
+        let Some(trouble) = news.trouble.as_ref().filter(|_| self.outstanding > 0) else {
+            self.patient_until = None;
             return;
-        }
-        // librdkafka reconnects by itself and loses nothing; but an outage shall be seen as one.
-        let until = *self.down_until.get_or_insert_with(|| Instant::now() + patience);
+        };
+        let until = *self.patient_until.get_or_insert_with(|| Instant::now() + patience);
         if Instant::now() >= until && self.broken.is_none() {
-            let trouble = news.trouble.take().map(|trouble| trouble.reason);
-            self.broken = Some(trouble.unwrap_or_else(|| "all brokers are down".into()));
+            self.broken = Some(trouble.reason.clone());
         }
     }
 }

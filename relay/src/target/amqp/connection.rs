@@ -14,10 +14,13 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use futures_util::Stream;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
+use lapin::types::FieldTable;
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind};
+use lapin::{
+    Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind,
+};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
@@ -138,6 +141,17 @@ impl Connection {
             Poll::Pending => publish,
             Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
         }
+    }
+
+    /// Why an exchange cannot be published to, if it is missing.
+    pub(super) async fn missing_exchange(&mut self, name: &str) -> Option<String> {
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let arguments = FieldTable::default();
+        // A passive declaration asks for the name alone.
+        let kind = ExchangeKind::Direct;
+        let error =
+            self.channel.exchange_declare(name.into(), kind, options, arguments).await.err()?;
+        Some(format!("exchange {name:?}: {}", describe(&error)))
     }
 
     /// Ready once channel or connection is gone, even if nothing was outstanding.

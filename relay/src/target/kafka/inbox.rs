@@ -30,9 +30,7 @@ pub(super) struct News {
     pub(super) outcomes: Vec<Event>,
     /// Why the producer cannot go on.
     pub(super) broken: Option<String>,
-    /// No broker could be reached since the last confirm.
-    pub(super) all_down: bool,
-    /// The last thing that went wrong with a broker.
+    /// What went wrong with a broker since the last confirm.
     pub(super) trouble: Option<Trouble>,
 }
 
@@ -62,7 +60,9 @@ impl Inbox {
         let mut news = self.news();
         let first = news.outcomes.is_empty();
         news.outcomes.push(event);
-        news.all_down &= !confirmed;
+        if confirmed {
+            news.trouble = None;
+        }
         drop(news);
         if first {
             self.0.wake.notify_one();
@@ -91,21 +91,17 @@ impl Inbox {
 impl ClientContext for Inbox {
     fn error(&self, error: KafkaError, reason: &str) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        match code {
-            Code::Fatal => self.broken(format!("the producer failed: {reason}")),
-            Code::AllBrokersDown => {
-                self.news().all_down = true;
-                self.0.wake.notify_one();
-            }
-            _ => {
-                let hint = misconfigured(code);
-                // A refused password says more than the broken connection that follows it.
-                let mut news = self.news();
-                if hint.is_some() || news.trouble.as_ref().is_none_or(|t| t.hint.is_none()) {
-                    news.trouble = Some(Trouble { reason: reason.to_owned(), hint });
-                }
-            }
+        if code == Code::Fatal {
+            return self.broken(format!("the producer failed: {reason}"));
         }
+        let hint = misconfigured(code);
+        let mut news = self.news();
+        // A refused password says more than the lost connection that follows it.
+        if hint.is_some() || news.trouble.as_ref().is_none_or(|trouble| trouble.hint.is_none()) {
+            news.trouble = Some(Trouble { reason: reason.to_owned(), hint });
+        }
+        drop(news);
+        self.0.wake.notify_one();
     }
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
-use rdkafka::error::KafkaError;
+use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 use secrecy::ExposeSecret;
 
@@ -97,6 +97,16 @@ impl Producer {
         self.producer.send(record).map_err(|(error, _)| error)
     }
 
+    /// Why a topic cannot be published to, if it is missing. Blocks for up to `timeout`.
+    pub(super) fn missing_topic(&self, topic: &str, timeout: Duration) -> Option<String> {
+        let metadata = match self.producer.client().fetch_metadata(Some(topic), timeout) {
+            Ok(metadata) => metadata,
+            Err(error) => return Some(format!("topic {topic:?}: {}", describe(&error))),
+        };
+        let error = metadata.topics().iter().find(|found| found.name() == topic)?.error()?;
+        Some(format!("topic {topic:?}: {}", RDKafkaErrorCode::from(error)))
+    }
+
     /// The client's own limit for a message, bytes.
     pub(super) fn message_bytes_max(&self) -> &str {
         &self.message_bytes_max
@@ -107,13 +117,18 @@ impl Producer {
         self.producer.client().fatal_error().map(|(code, reason)| format!("{code}: {reason}"))
     }
 
-    /// Gives up everything queued and in flight, and ends. (A request that the kernel already has
-    /// may still arrive.)
+    /// Gives up everything queued and in flight. (A request that the kernel already has may still
+    /// arrive.)
+    pub(super) fn give_up(&self) {
+        self.producer.purge(PurgeConfig::default().queue().inflight().non_blocking());
+    }
+
+    /// Gives up everything and ends.
     ///
-    /// Cancel safety: what is queued is purged before the first await.
+    /// Cancel safety: everything is given up before the first await.
     pub(super) async fn close(self) {
+        self.give_up();
         let Self { producer, .. } = self;
-        producer.purge(PurgeConfig::default().queue().inflight());
         // Dropping it joins its threads. A panic there ends nothing of ours.
         let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
     }
@@ -129,6 +144,8 @@ fn properties(config: &KafkaConfig) -> ClientConfig {
     properties
         .set("topic.metadata.propagation.max.ms", millis(TOPIC_PROPAGATION_MAX))
         .set("reconnect.backoff.max.ms", millis(RECONNECT_BACKOFF_MAX))
+        .set("queue.buffering.max.messages", QUEUE_MESSAGES_MAX.to_string())
+        .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES_MAX.to_string())
         .set(MESSAGE_BYTES, MESSAGE_BYTES_MAX.to_string())
         // librdkafka takes fractions of a millisecond.
         .set("linger.ms", (config.linger.as_micros() as f64 / 1e3).to_string())
@@ -142,11 +159,7 @@ fn properties(config: &KafkaConfig) -> ClientConfig {
     for (name, value) in FIXED {
         properties.set(name, value);
     }
-    properties
-        .set("bootstrap.servers", &config.brokers)
-        .set("queue.buffering.max.messages", QUEUE_MESSAGES_MAX.to_string())
-        .set("queue.buffering.max.kbytes", QUEUE_KIBIBYTES_MAX.to_string())
-        .set_log_level(RDKafkaLogLevel::Warning);
+    properties.set("bootstrap.servers", &config.brokers).set_log_level(RDKafkaLogLevel::Warning);
     properties
 }
 
@@ -166,5 +179,38 @@ fn describe(error: &KafkaError) -> String {
     match error {
         KafkaError::ClientConfig(_, description, name, _) => format!("`{name}`: {description}"),
         error => error.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_operator_cannot_change_what_the_promises_rest_on() {
+        let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let config = KafkaConfig {
+            brokers: "kafka:9092".into(),
+            linger: Duration::from_micros(1500),
+            compression: "zstd".into(),
+            properties: vec![own("acks", "1"), own("client.id", "mine")],
+            secret_properties: vec![("message.timeout.ms".to_owned(), "5".to_owned().into())],
+            connect_timeout: Duration::from_secs(5),
+        };
+        let properties = properties(&config);
+        for (name, value) in [
+            ("acks", "all"),
+            ("enable.idempotence", "true"),
+            ("message.timeout.ms", "0"),
+            ("client.id", "mine"),
+            ("linger.ms", "1.5"),
+            ("compression.type", "zstd"),
+            ("partitioner", "murmur2_random"),
+            ("bootstrap.servers", "kafka:9092"),
+        ] {
+            assert_eq!(properties.get(name), Some(value), "{name}");
+        }
+        // librdkafka takes all of them.
+        assert!(properties.create_native_config().is_ok());
     }
 }
