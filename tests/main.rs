@@ -10,4 +10,5 @@ mod hostile;
 mod keeper;
 mod outage;
 mod schema;
+mod source;
 mod target;
