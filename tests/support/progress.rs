@@ -15,12 +15,14 @@ pub(crate) async fn wait_settled(session: &Session, targets: usize) {
         (session.count(ledgers).await >= targets as i64).then_some(())
     })
     .await;
-    let open = "SELECT target, state, count(*), min(id) FROM outbox.message_state
-                WHERE state NOT IN ('sent', 'dead') GROUP BY 1, 2";
-    let mut left = Vec::new();
+    let open = "SELECT concat_ws(' ', count(*), state, 'for', target, 'from id', min(id))
+                FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')
+                GROUP BY target, state";
+    let mut left: Vec<String> = Vec::new();
     let settled = async {
         loop {
-            left = session.query(open, &[]).await.expect("message_state can be read");
+            let rows = session.query(open, &[]).await.expect("message_state can be read");
+            left = rows.iter().map(|row| row.get(0)).collect();
             if left.is_empty() {
                 return;
             }
