@@ -78,9 +78,10 @@ pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 /// window also bounds the duplicates after a crash.
 pub const DEFAULT_AMQP_WINDOW_MESSAGES_MAX: usize = 10_000;
 
-/// In flight to Kafka: enough for full batches to every partition. The window also bounds the
-/// duplicates after a crash.
-pub const DEFAULT_KAFKA_WINDOW_MESSAGES_MAX: usize = 50_000;
+/// In flight to Kafka: about what five requests of a megabyte hold, which is all that librdkafka has
+/// on the wire at a time; more only waits in its queue, where its thread polls without a pause. The
+/// window also bounds the duplicates after a crash.
+pub const DEFAULT_KAFKA_WINDOW_MESSAGES_MAX: usize = 10_000;
 
 /// Holds the window of messages at 1 kB each, and eight of the largest rows.
 pub const DEFAULT_WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
