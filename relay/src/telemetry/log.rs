@@ -58,8 +58,14 @@ where
         LogFormat::Text => layer.with_ansi(colours).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let filter = EnvFilter::try_new(&config.level)?;
+    let filter = EnvFilter::try_new(filter(&config.level))?;
     Ok(Registry::default().with(filter).with(FilterFn::new(below_ceiling)).with(layer))
+}
+
+/// lapin calls every end of a connection an error, in several lines, without saying whose it is. The
+/// pipeline says it once, with the target; whoever names lapin in the filter hears both.
+fn filter(level: &str) -> String {
+    if level.contains("lapin") { level.to_owned() } else { format!("{level},lapin=off") }
 }
 
 fn below_ceiling(record: &Metadata<'_>) -> bool {
