@@ -48,7 +48,8 @@ impl App {
         let stopped = CancellationToken::new();
         let mut background = JoinSet::new();
         background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
-        background.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
+        let mut telling = JoinSet::new();
+        telling.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
         let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
         background.spawn(bell.run(stopped.clone()));
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
@@ -69,6 +70,8 @@ impl App {
         let outcome = first_failure(&mut pipelines, &shutdown).await;
         stopped.cancel();
         background.shutdown().await;
+        // Not aborted like the others: its last word is still to be said.
+        while telling.join_next().await.is_some() {}
         outcome
     }
 }

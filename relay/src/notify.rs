@@ -21,11 +21,13 @@ pub async fn notify(board: Board, stop: CancellationToken, stopped: Cancellation
     let mut watchdog = tokio::time::interval(beat.max(Duration::from_millis(1)));
     loop {
         tokio::select! {
-            () = stopped.cancelled() => return,
+            biased;
+            // First: a daemon with nothing in hand has stopped in the moment it was told to.
             () = stop.cancelled(), if !stopping => {
                 stopping = true;
                 tell(&[NotifyState::Stopping]);
             }
+            () = stopped.cancelled() => return,
             _ = watchdog.tick() => tell(&[NotifyState::Watchdog]),
             changed = states.changed() => {
                 if changed.is_err() {

@@ -27,6 +27,7 @@ async fn survives(fault: Network) {
     let (proxy, through) = Proxy::in_front_of(&Services::amqp()).await;
     let stage = stage
         .set("target.amqp", "url", format!("{through:?}"))
+        .set("target.amqp", "straggler_after", "\"1s\"")
         .set("target.amqp", "confirm_timeout", "\"2s\"")
         .set("target.amqp", "connect_timeout", "\"2s\"");
     let session = stage.session().await;
