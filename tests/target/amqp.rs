@@ -28,7 +28,8 @@ pub(super) struct Rabbit {
 }
 
 impl Rabbit {
-    /// A topic exchange and a queue of that kind which is bound to it for `good.#`.
+    /// A topic exchange and a queue which is bound to it for `good.#`: `classic`, `quorum`, or
+    /// `transient`, which stores nothing and so confirms at once.
     pub(super) async fn new(what: &str, queue_type: &str) -> Self {
         let url = Services::amqp();
         let connection = Connection::connect(&url, ConnectionProperties::default()).await;
@@ -44,15 +45,20 @@ impl Rabbit {
             .expect("an exchange");
         let rabbit = Self { exchange, queue, channel, _connection: connection };
         let mut arguments = FieldTable::default();
-        arguments.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
-        rabbit.declare_queue(arguments).await;
+        let options = match queue_type {
+            "transient" => QueueDeclareOptions { exclusive: true, ..Default::default() },
+            _ => QueueDeclareOptions::durable(),
+        };
+        if options.durable {
+            arguments.insert("x-queue-type".into(), AMQPValue::LongString(queue_type.into()));
+        }
+        rabbit.declare_queue(options, arguments).await;
         rabbit.bind("good.#").await;
         rabbit
     }
 
-    pub(super) async fn declare_queue(&self, arguments: FieldTable) {
+    pub(super) async fn declare_queue(&self, options: QueueDeclareOptions, arguments: FieldTable) {
         let queue = self.queue.as_str().into();
-        let options = QueueDeclareOptions::durable();
         self.channel.queue_declare(queue, options, arguments).await.expect("a queue");
     }
 

@@ -1,6 +1,7 @@
 //! What can go wrong at RabbitMQ, and what the target makes of it.
 
 use futures_util::FutureExt;
+use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, FieldTable};
 use outbox_relay::config::AmqpConfig;
 use outbox_relay::message::Parts;
@@ -57,7 +58,7 @@ async fn a_full_queue_nacks() {
     let mut arguments = FieldTable::default();
     arguments.insert("x-max-length".into(), AMQPValue::LongLongInt(5));
     arguments.insert("x-overflow".into(), AMQPValue::LongString("reject-publish".into()));
-    full.declare_queue(arguments).await;
+    full.declare_queue(QueueDeclareOptions::durable(), arguments).await;
     full.bind("full").await;
     let mut driver = Driver::connect(full.target()).await;
     driver.publish_all((1..=100).map(|id| submission(parts(id, "full"))), 1_000).await;

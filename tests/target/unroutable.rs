@@ -41,6 +41,14 @@ async fn in_a_classic_queue() {
     }
 }
 
+/// Here good messages and returned ones are acknowledged together, many at a time.
+#[tokio::test(flavor = "multi_thread")]
+async fn in_a_transient_queue() {
+    for n in [2, 3, 10, 101] {
+        every_nth_is_unroutable("transient", n).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn in_a_quorum_queue() {
     for n in [2, 10, 101] {
