@@ -11,6 +11,7 @@ pub(crate) mod checker;
 pub(crate) mod consumer;
 pub(crate) mod content;
 pub(crate) mod database;
+pub(crate) mod faulty;
 pub(crate) mod instance;
 pub(crate) mod patience;
 pub(crate) mod progress;

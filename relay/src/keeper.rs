@@ -35,7 +35,7 @@ const SWEEP_COST_FACTOR: u32 = 100;
 
 // A range of ids must be a range scan of the primary key, whatever the statistics say of a table that
 // grows and shrinks by the hour; and compiling such statements costs more than running them.
-const SCAN_SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
+pub(crate) const SCAN_SETTINGS: &str = "SET LOCAL enable_seqscan = off; SET LOCAL jit = off";
 
 // The guard of the table lets a DELETE pass only with the first.
 const DELETE_SETTINGS: &str = "

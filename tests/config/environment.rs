@@ -116,8 +116,8 @@ fn an_unknown_key() {
 
 #[test]
 fn an_unknown_table() {
-    assert_snapshot!(folder().refused(&[("OUTBOX_RELAY__DATABSE__URL", "x")]), @"
-    environment variable OUTBOX_RELAY__DATABSE__URL: databse: unknown key
+    assert_snapshot!(folder().refused(&[("OUTBOX_RELAY__DATABASES__URL", "x")]), @"
+    environment variable OUTBOX_RELAY__DATABASES__URL: databases: unknown key
     hint: did you mean `database`?
     ");
 }

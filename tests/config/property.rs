@@ -72,6 +72,8 @@ fn everything_the_relay_rests_on_is_refused() {
         "ssl.key.pem",
         "sasl.oauthbearer.client.secret",
         "delivery.report.only.error",
+        "allow.auto.create.topics",
+        "statistics.interval.ms",
     ] {
         let message =
             refused(&format!("{DATABASE}{KAFKA}properties = {{ \"{name}\" = \"hunter2\" }}\n"));
@@ -107,9 +109,9 @@ fn a_property_with_a_key_of_its_own() {
 
 #[test]
 fn a_property_that_librdkafka_does_not_have_shows_no_value() {
-    let toml = format!("{DATABASE}{KAFKA}properties = {{ \"sasl.pasword\" = \"hunter2\" }}\n");
+    let toml = format!("{DATABASE}{KAFKA}properties = {{ \"sasl.passwords\" = \"hunter2\" }}\n");
     assert_snapshot!(refused(&toml), @r#"
-    relay.toml:7:33: target.lake.properties."sasl.pasword": librdkafka has no such property
+    relay.toml:7:35: target.lake.properties."sasl.passwords": librdkafka has no such property
     hint: properties and their values: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
     "#);
 }

@@ -84,7 +84,7 @@ fn no_secret_is_in_a_message() {
         "[database]\nurl = \"postgres://relay:a?hunter2&hunter2=1\"\n",
         "[database]\nurl = \"relay hunter2\"\n",
         "[database]\nurl = [\"hunter2\"]\n",
-        "[database]\npasword = \"hunter2\"\n",
+        "[database]\npasswords = \"hunter2\"\n",
         "[database]\npassword = { value = \"hunter2\" }\n",
         "[database]\npassword = [\"hunter2\"]\n",
         "[database]\npassword = \"hunter2${\"\n",
@@ -94,7 +94,7 @@ fn no_secret_is_in_a_message() {
         "[target.x]\nkind = \"kafka\"\npassword = \"hunter2\"\n",
         "[target.x]\nkind = \"kafka\"\nsasl_password = \"hunter2\"\n",
         "[target.x]\nkind = \"kafka\"\nproperties = { \"sasl.password\" = \"hunter2\" }\n",
-        "[target.x]\nkind = \"kafka\"\nproperties = { \"ssl.key.pasword\" = \"hunter2\" }\n",
+        "[target.x]\nkind = \"kafka\"\nproperties = { \"ssl.key.passwords\" = \"hunter2\" }\n",
         "[target.x]\nkind = \"kafka\"\nproperties = \"hunter2\"\n",
         "[target.x]\nkind = \"amqp\"\nurl = \"amqp://relay:hunter2@mq:x\"\n",
         "[target.x]\nkind = \"amqp\"\nurl = \"amqp://relay:hunter2@mq/\"\n",
@@ -109,7 +109,7 @@ fn no_secret_is_in_a_message() {
     let folder = Folder::new(AMQP);
     for variable in [
         "OUTBOX_RELAY__DATABASE__URL",
-        "OUTBOX_RELAY__DATABASE__PASWORD",
+        "OUTBOX_RELAY__DATABASE__PASSWORDS",
         "OUTBOX_RELAY__DATABASE",
         "OUTBOX_RELAY__TARGET__ORDERS__SASL_PASSWORD",
         "OUTBOX_RELAY__TARGET__ORDERS__PROPERTIES",

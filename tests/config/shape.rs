@@ -93,8 +93,8 @@ fn an_unknown_key_like_no_other() {
 
 #[test]
 fn an_unknown_table() {
-    assert_snapshot!(refused(&format!("{DATABASE}{AMQP}[retension]\nkeep = \"1d\"\n")), @"
-    relay.toml:7:2: retension: unknown key
+    assert_snapshot!(refused(&format!("{DATABASE}{AMQP}[retentions]\nkeep = \"1d\"\n")), @"
+    relay.toml:7:2: retentions: unknown key
     hint: did you mean `retention`?
     ");
 }

@@ -167,8 +167,8 @@ fn a_log_filter_that_is_none() {
 #[test]
 fn a_schema_that_needs_quotes() {
     assert_snapshot!(refused(&format!("{DATABASE}schema = \"My Outbox\"\n{AMQP}")), @r#"
-    relay.toml:3:10: database.schema = "My Outbox": not the name of a schema
-    hint: a name is 1 to 63 of a-z, 0-9 and _, begins with a letter, and not with pg_
+    relay.toml:3:10: database.schema = "My Outbox": schema name "My Outbox" is not made of a-z, 0-9 and _, beginning with a letter or _
+    hint: name the one that `outbox-relay migrate` created
     "#);
 }
 

@@ -72,7 +72,7 @@ async fn i4_i5_rabbitmq_before_send() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_i5_rabbitmq_after_send() {
-    dies_at("after_send", 700, amqp().await).await;
+    dies_at("after_send", 5, amqp().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -92,7 +92,7 @@ async fn i4_i5_kafka_before_send() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i4_i5_kafka_after_send() {
-    dies_at("after_send", 700, kafka().await).await;
+    dies_at("after_send", 5, kafka().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -84,6 +84,18 @@ impl Outbox {
         .await;
     }
 
+    /// Copies a message to `dead`, as the mark does that gives it up.
+    pub(crate) async fn bury(&self, target: &str, id: i64, reason: &str) {
+        self.run(&format!(
+            "INSERT INTO outbox.dead (target, id, message_id, topic, type, key, headers, payload,
+                                      created_at, attempts, class, reason)
+             SELECT '{target}', id, message_id, topic, type, key, headers, payload, created_at,
+                    3, 'refused', '{reason}'
+             FROM outbox.message WHERE id = {id}"
+        ))
+        .await;
+    }
+
     /// The watermark that says: everything below `id` was settled so long ago (negative: ahead).
     pub(crate) async fn settled_ago(&self, target: &str, id: i64, hours: i64) {
         self.run(&format!(

@@ -295,7 +295,7 @@ async fn an_identity_that_was_restarted_stops_retention() {
 #[tokio::test]
 async fn a_round_scans_a_range_of_the_primary_key() {
     // GIVEN a table that was never analyzed, and one that was analyzed when it was tiny
-    let mut outbox = Outbox::create().await;
+    let outbox = Outbox::create().await;
     outbox.insert(10).await;
     outbox.run("ANALYZE outbox.message").await;
     outbox.insert(50_000).await;
@@ -314,4 +314,37 @@ async fn a_round_scans_a_range_of_the_primary_key() {
     // THEN, once its statistics have arrived
     until("the statistics", async || (outbox.count(deletions).await == 1).then_some(())).await;
     assert_eq!(outbox.count(scans).await, before);
+}
+
+#[tokio::test]
+async fn rows_of_few_dead_ranges_are_put_together() {
+    // GIVEN 2,500 marks of target a that proved a range dead each, a few of b, and full rows
+    let mut outbox = Outbox::create().await;
+    outbox.settle("a", "{}").await;
+    outbox.settle("b", "{}").await;
+    outbox
+        .run(
+            "INSERT INTO outbox.hole (target, ranges, dead_at)
+             SELECT 'a', int8multirange(int8range(2 * n, 2 * n + 1)), now() FROM generate_series(1, 2500) AS n;
+             INSERT INTO outbox.hole (target, ranges, dead_at)
+             SELECT 'b', int8multirange(int8range(2 * n, 2 * n + 1)), now() FROM generate_series(1, 9) AS n;
+             INSERT INTO outbox.hole (target, ranges)
+             SELECT 'a', int8multirange(int8range(2 * n, 2 * n + 1)) FROM generate_series(9001, 9200) AS n;
+             CREATE TABLE before AS SELECT target, range FROM outbox.hole, unnest(ranges) AS range",
+        )
+        .await;
+    // WHEN
+    outbox.retain().await;
+    // THEN a has three rows, b what it had, the open ones are as they were
+    let rows = "SELECT count(*) FROM outbox.hole WHERE dead_at IS NOT NULL AND target = ";
+    assert_eq!(outbox.count(&format!("{rows} 'a'")).await, 3);
+    assert_eq!(outbox.count(&format!("{rows} 'b'")).await, 9);
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.hole WHERE dead_at IS NULL").await, 200);
+    // AND not one range is another
+    let changed = "SELECT count(*) FROM (
+            (TABLE before EXCEPT SELECT target, range FROM outbox.hole, unnest(ranges) AS range)
+            UNION ALL
+            (SELECT target, range FROM outbox.hole, unnest(ranges) AS range EXCEPT TABLE before)
+        ) AS changed";
+    assert_eq!(outbox.count(changed).await, 0);
 }

@@ -87,30 +87,41 @@ async fn nobody_is_owed_a_row_without_a_ledger() {
 
 #[tokio::test]
 async fn a_pass_takes_bounded_pieces() {
-    // GIVEN more rows of dead ranges than one piece looks at, the last with a late row
+    // GIVEN more dead ranges than one piece looks at, many to a row, the last with a late row
     let mut outbox = Outbox::create().await;
     outbox.insert(1).await;
     outbox.settle("a", "{[1,2)}").await;
     outbox
-        .run("INSERT INTO outbox.hole (target, ranges, dead_at)
-              SELECT 'a', int8multirange(int8range(n, n + 1)), now() FROM generate_series(1000, 1119) AS n")
+        .run(
+            "INSERT INTO outbox.hole (target, ranges, dead_at)
+             SELECT 'a', range_agg(int8range(2 * n, 2 * n + 1)), now()
+             FROM generate_series(1000, 110999) AS n GROUP BY n / 1000",
+        )
         .await;
     outbox.dead_range("a", "{[1,2)}").await;
     // WHEN
     let (mut pieces, mut position) = (Vec::new(), Some(Position::default()));
     while let Some(at) = position {
         let piece = sweep::piece(&mut outbox.session, &outbox.schema, at).await.unwrap();
-        pieces.push((at, piece.late));
+        pieces.push((matches!(at, Position::DeadRanges { .. }), piece.late));
         position = piece.next;
     }
     // THEN
-    assert_eq!(
-        pieces,
-        [
-            (Position::DeadRanges(0), 0),
-            (Position::DeadRanges(50), 0),
-            (Position::DeadRanges(100), 1),
-            (Position::BelowFloor(1), 0)
-        ]
-    );
+    assert_eq!(pieces, [(true, 0), (true, 0), (true, 1), (false, 0)]);
+}
+
+#[tokio::test]
+async fn many_late_rows_are_taken_over_piece_by_piece() {
+    // GIVEN 50,000 rows in one dead range
+    let mut outbox = Outbox::create().await;
+    outbox.insert(50_000).await;
+    outbox.settle("a", "{[1,50001)}").await;
+    outbox.dead_range("a", "{[1,60000)}").await;
+    // WHEN
+    let first =
+        sweep::piece(&mut outbox.session, &outbox.schema, Position::default()).await.unwrap();
+    // THEN
+    assert_eq!((first.late, first.lowest), (20_000, Some(1)));
+    assert_eq!(outbox.sweep().await, 30_000);
+    assert_eq!(outbox.late("a").await.len(), 50_000);
 }

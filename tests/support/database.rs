@@ -17,7 +17,7 @@ use super::services::Services;
 use super::session::Session;
 
 /// Every role that a test creates has it.
-const ROLE_PASSWORD: &str = "outbox";
+const ROLE_PASSWORD: &str = "correct-horse-battery";
 
 /// A database of the test's own.
 pub(crate) struct Database {

@@ -55,15 +55,26 @@ impl Instance {
         self.run("kill").await;
     }
 
+    /// RabbitMQ's own tool.
+    pub(crate) async fn rabbitmqctl(&self, arguments: &[&str]) -> String {
+        let mut command = Command::new(self.folder.join("rabbitmqctl"));
+        command.args(arguments);
+        output(&format!("rabbitmqctl {arguments:?}"), command).await
+    }
+
     async fn run(&self, action: &str) -> String {
         let mut command = Command::new(Services::brokers());
-        command.args([self.kind.name(), action]).arg(&self.folder).stdin(Stdio::null());
-        let what = format!("{} to {action}", self.kind.name());
-        let output = wait_for(&what, command.output()).await.expect("the program can be run");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "{what}: {errors}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+        command.args([self.kind.name(), action]).arg(&self.folder);
+        output(&format!("{} to {action}", self.kind.name()), command).await
     }
+}
+
+async fn output(what: &str, mut command: Command) -> String {
+    let output = command.stdin(Stdio::null()).output();
+    let output = wait_for(what, output).await.expect("the program can be run");
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{what}: {errors}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 impl Drop for Instance {

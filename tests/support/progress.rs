@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use uuid::Uuid;
 
-use super::patience::until;
+use super::patience::{LOOK_INTERVAL, PATIENCE, until};
 use super::session::Session;
 
 /// Waits until every target has settled every row: nothing pending, in retry or held.
@@ -15,8 +15,23 @@ pub(crate) async fn wait_settled(session: &Session, targets: usize) {
         (session.count(ledgers).await >= targets as i64).then_some(())
     })
     .await;
-    let open = "SELECT count(*) FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')";
-    until("every row to be settled", async || (session.count(open).await == 0).then_some(())).await;
+    let open = "SELECT concat_ws(' ', count(*), state, 'for', target, 'from id', min(id))
+                FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')
+                GROUP BY target, state";
+    let mut left: Vec<String> = Vec::new();
+    let settled = async {
+        loop {
+            let rows = session.query(open, &[]).await.expect("message_state can be read");
+            left = rows.iter().map(|row| row.get(0)).collect();
+            if left.is_empty() {
+                return;
+            }
+            tokio::time::sleep(LOOK_INTERVAL).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, settled).await.is_err() {
+        panic!("not settled after {PATIENCE:?}: {left:?}");
+    }
 }
 
 /// The messages that are marked as sent to a target.

@@ -15,7 +15,9 @@ use outbox_relay::route::{Destination, RouteConfig, Template};
 use outbox_relay::target::amqp::AmqpTarget;
 
 use super::row::WINDOW;
-use super::{service, unique, wait_for};
+use super::unique;
+use crate::support::patience::wait_for;
+use crate::support::services::Services;
 
 /// One queue, and a channel to look into it.
 pub(super) struct Rabbit {
@@ -28,7 +30,7 @@ pub(super) struct Rabbit {
 impl Rabbit {
     /// A topic exchange and a queue of that kind which is bound to it for `good.#`.
     pub(super) async fn new(what: &str, queue_type: &str) -> Self {
-        let url = service("OUTBOX_TEST_AMQP_URL");
+        let url = Services::amqp();
         let connection = Connection::connect(&url, ConnectionProperties::default()).await;
         let connection = connection.expect("RabbitMQ is there");
         let channel = connection.create_channel().await.expect("a channel");
@@ -126,7 +128,7 @@ pub(super) fn route(exchange: &str, headers: Vec<(String, Template)>) -> RouteCo
 
 /// The broker of the tests; the password stands beside the url, as it does after loading.
 pub(super) fn config() -> AmqpConfig {
-    let mut uri: lapin::uri::AMQPUri = service("OUTBOX_TEST_AMQP_URL").parse().unwrap();
+    let mut uri: lapin::uri::AMQPUri = Services::amqp().parse().unwrap();
     let password = std::mem::take(&mut uri.authority.userinfo.password);
     AmqpConfig {
         url: uri.to_string(),

@@ -8,9 +8,10 @@ use outbox_relay::target::{ConnectError, Reaction, Target};
 
 use super::amqp::{self, Rabbit};
 use super::driver::Driver;
-use super::private::Private;
 use super::row::{parts, submission};
-use super::{unique, wait_for};
+use super::unique;
+use crate::support::instance::{Instance, Kind};
+use crate::support::patience::wait_for;
 
 /// GIVEN good rows around one for an exchange that does not exist WHEN the broker closes the channel
 /// THEN one of those in flight is the suspect, to be parked, and none of them is refused; and the
@@ -92,9 +93,9 @@ async fn what_waiting_does_not_change_is_a_mistake() {
 /// killed and comes back THEN each is what it is: silence, a suspect, an outage.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_in_trouble() {
-    let broker = Private::start("rabbitmq").await;
+    let broker = Instance::start(Kind::RabbitMq).await;
     // To the default exchange and a queue that does not exist: unroutable, which is an answer too.
-    let config = AmqpConfig { url: broker.url.clone(), password: None, ..amqp::config() };
+    let config = AmqpConfig { url: broker.url().into(), password: None, ..amqp::config() };
     let mut driver = Driver::connect(amqp::target(config, vec![amqp::route("", vec![])])).await;
 
     blocked(&broker, &mut driver).await;
@@ -109,20 +110,20 @@ async fn a_broker_in_trouble() {
     // Killed with messages in flight: nobody is to blame.
     driver.target.disconnect().await;
     driver.reconnect().await;
-    broker.run("kill").await;
+    broker.kill().await;
     (1..=100).for_each(|id| driver.submit(submission(parts(id, "nowhere"))));
     assert_eq!(driver.broken().await.suspect, None);
     driver.target.disconnect().await;
     assert!(matches!(driver.target.connect().await, Err(ConnectError::Outage(_))));
 
-    broker.run("start").await;
+    broker.start_again().await;
     driver.reconnect().await;
     driver.publish_all([submission(parts(1, "nowhere"))], 1).await;
     assert_eq!(driver.outcomes.refused[0].1.reaction, Reaction::Park);
 }
 
 /// `connection.blocked` is no event: nothing comes until it is over, and then everything does.
-async fn blocked<T: Target>(broker: &Private, driver: &mut Driver<T>) {
+async fn blocked<T: Target>(broker: &Instance, driver: &mut Driver<T>) {
     assert!(!driver.target.blocked());
     let alarm =
         |set: &str| format!("rabbit_alarm:{set}_alarm({{resource_limit, memory, node()}}).");
@@ -146,7 +147,7 @@ async fn blocked<T: Target>(broker: &Private, driver: &mut Driver<T>) {
 }
 
 /// A message above the broker's limit closes the channel: a suspect, to be buried.
-async fn too_large<T: Target>(broker: &Private, driver: &mut Driver<T>) {
+async fn too_large<T: Target>(broker: &Instance, driver: &mut Driver<T>) {
     let limit = "application:set_env(rabbit, max_message_size, 1000).";
     broker.rabbitmqctl(&["eval", limit]).await;
     // The channel reads the limit when it is opened.

@@ -8,6 +8,7 @@ use super::amqp::{self, Rabbit};
 use super::driver::Driver;
 use super::kafka::{self, Kafka};
 use super::row::{parts, submission};
+use crate::support::patience::wait_for;
 
 /// A destination, whatever the broker.
 trait Place {
@@ -142,7 +143,7 @@ async fn a_dropped_events_future_loses_nothing(place: impl Place) {
     }
     while answered < 1_000 {
         let mut events = vec![];
-        super::wait_for("events", driver.target.events(&mut events)).await;
+        wait_for("events", driver.target.events(&mut events)).await;
         answered += events.len();
     }
     assert_eq!(answered, 1_000);

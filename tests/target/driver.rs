@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use crate::support::patience::wait_for;
 use outbox_relay::target::{Broken, Event, Refusal, Submission, Target, Ticket};
-
-use super::wait_for;
 
 /// A connected target, what was submitted and what came back.
 pub(super) struct Driver<T> {

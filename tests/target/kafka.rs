@@ -12,7 +12,9 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::{PATIENCE, service, unique, wait_for};
+use super::unique;
+use crate::support::patience::{PATIENCE, wait_for};
+use crate::support::services::Services;
 
 /// One topic.
 pub(super) struct Kafka {
@@ -34,7 +36,7 @@ impl Kafka {
     }
 
     pub(super) async fn create(&self, settings: &[(&str, &str)]) {
-        let brokers = service("OUTBOX_TEST_KAFKA");
+        let brokers = Services::kafka();
         create_at(&brokers, &self.topic, self.partitions, settings).await;
     }
 
@@ -45,7 +47,7 @@ impl Kafka {
 
     /// Everything in the topic, partition by partition, in order.
     pub(super) async fn read(&self) -> Vec<OwnedMessage> {
-        let consumer: StreamConsumer = client(&service("OUTBOX_TEST_KAFKA"))
+        let consumer: StreamConsumer = client(&Services::kafka())
             .set("group.id", &self.topic)
             .set("enable.auto.commit", "false")
             .set("enable.partition.eof", "true")
@@ -120,7 +122,7 @@ pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfi
 
 pub(super) fn config() -> KafkaConfig {
     KafkaConfig {
-        brokers: service("OUTBOX_TEST_KAFKA"),
+        brokers: Services::kafka(),
         linger: Duration::from_millis(1),
         compression: "none".into(),
         properties: vec![],

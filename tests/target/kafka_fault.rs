@@ -8,8 +8,9 @@ use outbox_relay::target::{ConnectError, Reaction, Target};
 
 use super::driver::Driver;
 use super::kafka::{self, Kafka};
-use super::private::Private;
 use super::row::{parts, submission};
+use crate::support::instance::{Instance, Kind};
+use crate::support::patience::wait_for;
 
 /// GIVEN good rows around some for a topic that does not exist WHEN they are published
 /// THEN those are parked and the others pass; and once the topic exists, it takes rows.
@@ -31,7 +32,7 @@ async fn an_unknown_topic_parks_its_rows_only() {
         assert!(refusal.reason.contains(&absent.topic), "{}", refusal.reason);
     }
     absent.create(&[]).await;
-    super::wait_for("the topic to take a row", async {
+    wait_for("the topic to take a row", async {
         loop {
             driver.publish_all([to(200, 1)], 1).await;
             if driver.outcomes.confirmed.contains(&200) {
@@ -120,15 +121,15 @@ async fn an_unknown_property_is_a_mistake() {
 /// long it is an outage without a suspect; and when it is back, rows pass.
 #[tokio::test(flavor = "multi_thread")]
 async fn all_brokers_down_is_an_outage() {
-    let broker = Private::start("kafka").await;
+    let broker = Instance::start(Kind::Kafka).await;
     let connect_timeout = Duration::from_secs(2);
-    let config = KafkaConfig { brokers: broker.url.clone(), connect_timeout, ..kafka::config() };
+    let config = KafkaConfig { brokers: broker.url().into(), connect_timeout, ..kafka::config() };
     let topic = super::unique("fault");
-    kafka::create_at(&broker.url, &topic, 1, &[]).await;
+    kafka::create_at(broker.url(), &topic, 1, &[]).await;
     let mut driver =
         Driver::connect(kafka::target(config, vec![kafka::route(&topic, vec![])])).await;
     driver.publish_all([submission(parts(1, "a"))], 1).await;
-    broker.run("kill").await;
+    broker.kill().await;
     (2..=100).for_each(|id| driver.submit(submission(parts(id, "a"))));
     let broken = driver.broken().await;
     assert_eq!(broken.suspect, None);
@@ -136,9 +137,8 @@ async fn all_brokers_down_is_an_outage() {
     driver.target.disconnect().await;
     assert!(matches!(driver.target.connect().await, Err(ConnectError::Outage(_))));
 
-    broker.run("start").await;
-    super::wait_for("Kafka to be back", async { while driver.target.connect().await.is_err() {} })
-        .await;
+    broker.start_again().await;
+    wait_for("Kafka to be back", async { while driver.target.connect().await.is_err() {} }).await;
     driver.reconnect().await;
     driver.publish_all((2..=100).map(|id| submission(parts(id, "a"))), 1_000).await;
     assert_eq!(driver.outcomes.confirmed.len(), 99);

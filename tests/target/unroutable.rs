@@ -1,10 +1,13 @@
 //! Returned among thousands of good ones: lapin attaches a return to whichever confirm comes next.
 
+use lapin::BasicProperties;
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use outbox_relay::target::Reaction;
 
 use super::amqp::Rabbit;
 use super::driver::Driver;
 use super::row::{WINDOW, parts, submission};
+use crate::support::patience::wait_for;
 
 /// GIVEN 20,000 messages of which every k-th has a routing key that no queue is bound to
 /// WHEN they are published in a large window
@@ -43,4 +46,38 @@ async fn in_a_quorum_queue() {
     for n in [2, 10, 101] {
         every_nth_is_unroutable("quorum", n).await;
     }
+}
+
+/// The negative control: who believes the confirm that a return came with, blames good rows.
+/// If this ever fails, lapin has changed, and the barrier may not be needed any more.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_confirm_that_a_return_comes_with_is_not_its_own() {
+    let rabbit = Rabbit::new("unroutable", "classic").await;
+    let channel = &rabbit.channel;
+    channel.confirm_select(ConfirmSelectOptions::default()).await.expect("confirm mode");
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    wait_for("a return that comes with another message's confirm", async {
+        loop {
+            let mut confirms = vec![];
+            for row in 0..10_000 {
+                let key = if row % 2 == 0 { "bad" } else { "good.a" };
+                let id = row.to_string().as_str().into();
+                let properties = BasicProperties::default().with_message_id(id);
+                let exchange = rabbit.exchange.as_str().into();
+                let publish = channel.basic_publish(exchange, key.into(), options, b"", properties);
+                confirms.push(publish.await.expect("the channel is open"));
+            }
+            let mut wrong = 0;
+            for (row, confirm) in confirms.into_iter().enumerate() {
+                let returned = confirm.await.expect("the channel is open").take_message();
+                let id = returned.as_ref().and_then(|r| r.properties.message_id().as_ref());
+                let said = id.map(|id| id.as_str().parse::<usize>().unwrap());
+                wrong += usize::from(said != (row % 2 == 0).then_some(row));
+            }
+            if wrong > 0 {
+                break;
+            }
+        }
+    })
+    .await;
 }

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
 use crate::admin::backend::{self, Backend};
+use crate::keeper::SCAN_SETTINGS;
 use crate::keeper::horizon::{self, Held};
 use crate::schema::Schema;
 
@@ -133,6 +134,7 @@ pub async fn status(
         .read_only(true)
         .start()
         .await?;
+    transaction.batch_execute(SCAN_SETTINGS).await?;
     let mut status = read(&transaction, schema, configured, keep).await?;
     transaction.commit().await?;
     if !sample.is_zero() {

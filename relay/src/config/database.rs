@@ -9,6 +9,7 @@ use super::raw::RawDatabase;
 use super::section::Section;
 use super::url::{self, UrlError};
 use super::{DatabaseConfig, TlsMode, tls};
+use crate::schema::Schema;
 
 const EXAMPLE: &str = "\"postgres://relay@db/app\"";
 
@@ -73,19 +74,11 @@ fn parse(text: &str) -> Result<url::ServerUrl, UrlError> {
     Ok(url)
 }
 
-/// A name that needs no quotes, because it is written into SQL.
+/// A name that may be written into SQL.
 fn schema(raw: &RawDatabase, s: &mut Section<'_>) -> String {
-    let Some(schema) = s.text("schema", &raw.schema) else { return DEFAULT_SCHEMA.to_owned() };
-    let plain = schema.len() <= 63
-        && schema.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && schema.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
-        && !schema.starts_with("pg_");
-    if !plain {
-        s.refuse(
-            "schema",
-            "not the name of a schema",
-            "a name is 1 to 63 of a-z, 0-9 and _, begins with a letter, and not with pg_",
-        );
+    let Some(name) = s.text("schema", &raw.schema) else { return DEFAULT_SCHEMA.to_owned() };
+    if let Err(error) = name.parse::<Schema>() {
+        s.refuse("schema", error.to_string(), "name the one that `outbox-relay migrate` created");
     }
-    schema
+    name
 }

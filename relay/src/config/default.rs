@@ -26,9 +26,9 @@ pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 100_000;
 /// 100,000 rows of 300 bytes: rows and bytes bound a usual outbox at about the same point.
 pub const DEFAULT_PREFETCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 
-/// Below RabbitMQ's default limit (16 MiB since 3.13, 128 MiB before). Kafka's is lower: producer
-/// and broker take 1 MB (`message.max.bytes`), and a longer row is refused and buried as too large
-/// unless that property and the topic's `max.message.bytes` are raised.
+/// Below RabbitMQ's default limit (16 MiB since 4.0, 128 MiB before). Kafka's is lower: a topic takes
+/// 1 MB (`max.message.bytes`, or the broker's `message.max.bytes`), and a longer row is refused and
+/// buried as too large until that is raised.
 pub const DEFAULT_ROW_BYTES_MAX: usize = 8 * 1024 * 1024;
 
 /// As ranges, some 10 MB of memory and of `hole` rows; beyond it somebody has to end a transaction.
@@ -78,9 +78,10 @@ pub const DEFAULT_SHUTDOWN_GRACE: Duration = Duration::from_secs(25);
 /// window also bounds the duplicates after a crash.
 pub const DEFAULT_AMQP_WINDOW_MESSAGES_MAX: usize = 10_000;
 
-/// In flight to Kafka: enough for full batches to every partition. The window also bounds the
-/// duplicates after a crash.
-pub const DEFAULT_KAFKA_WINDOW_MESSAGES_MAX: usize = 50_000;
+/// In flight to Kafka: about what five requests of a megabyte hold, which is all that librdkafka has
+/// on the wire at a time; more only waits in its queue, where its thread polls without a pause. The
+/// window also bounds the duplicates after a crash.
+pub const DEFAULT_KAFKA_WINDOW_MESSAGES_MAX: usize = 10_000;
 
 /// Holds the window of messages at 1 kB each, and eight of the largest rows.
 pub const DEFAULT_WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -112,7 +113,8 @@ pub const DEFAULT_STRAGGLERS_MAX: usize = 10_000;
 /// About 1 GB of `retry` rows.
 pub const DEFAULT_RETRY_ROWS_MAX: u64 = 10_000_000;
 
-/// The shortest that RabbitMQ's documentation calls free of false alarms.
+/// RabbitMQ's documentation calls 5 to 20 s best for most networks; shorter gives false alarms,
+/// longer keeps a successor waiting for the fence of a leader that hangs.
 pub const DEFAULT_HEARTBEAT: Duration = Duration::from_secs(5);
 
 /// What a topic exchange routes by.

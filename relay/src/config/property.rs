@@ -21,7 +21,7 @@ const fn refused(name: &'static str, reason: &'static str, hint: &'static str) -
 }
 
 /// The first that matches counts.
-const REFUSED: [Refused; 40] = [
+const REFUSED: [Refused; 42] = [
     // What "confirmed" means.
     refused("acks", "a row is settled only when all in-sync replicas have it", NO_REMEDY),
     refused(
@@ -70,6 +70,13 @@ const REFUSED: [Refused; 40] = [
     ),
     refused("transactional.id", "it is derived from the pipeline when there is a fence", NO_REMEDY),
     refused("transaction.timeout.ms", "there are no transactions without a fence", NO_REMEDY),
+    // What the relay does by itself.
+    refused(
+        "allow.auto.create.topics",
+        "a typing error in a route must not create a topic",
+        "create topics with the partitions and replicas that they need",
+    ),
+    refused("statistics.interval.ms", "nobody would read them: the relay has its own", NO_REMEDY),
     // What the window bounds.
     refused(
         "queue.buffering.max.ms",

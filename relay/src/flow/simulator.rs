@@ -19,6 +19,8 @@ const SCHEDULES: u64 = 100_000;
 const STEPS: usize = 160;
 const DRAIN_STEPS: usize = 40_000;
 const PARTITIONS: usize = 3;
+/// The cap of the ledger's gaps: low, so that schedules reach it.
+const GAPS: usize = 2;
 
 #[derive(Debug, Clone)]
 struct Retry {
@@ -138,7 +140,7 @@ impl World {
             stragglers_max: 3,
             ..Policy::default()
         };
-        let progress = Progress::new(db.ledger.clone(), db.holes.clone());
+        let progress = Progress::new(db.ledger.clone(), db.holes.clone()).with_gaps_max(GAPS);
         Flow::new(policy, progress, Some(db.next_id), seed)
     }
 
@@ -354,9 +356,6 @@ impl World {
     }
 
     fn deliver(&mut self, wire: &Wire) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} deliver {wire:?}", self.step);
-        }
         assert!(self.db.rows.contains_key(&wire.id), "I2: {} was never committed", wire.id);
         self.deliveries += 1;
         self.delivered.entry(wire.id).or_insert(self.deliveries);
@@ -376,9 +375,6 @@ impl World {
                 2 => Reaction::Suspect,
                 _ => Reaction::Retry,
             };
-            if std::env::var("TRACE").is_ok() {
-                eprintln!("{} refuse {wire:?} {reaction:?}", self.step);
-            }
             self.refusing.insert(wire.ticket, (wire.id, wire.step));
             let refusal = Refusal { reaction, reason: String::new() };
             self.answers.push_back(Event::Refused(wire.ticket, refusal));
@@ -412,9 +408,7 @@ impl World {
     }
 
     fn commit(&mut self, mark: Mark) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} commit {mark:?}", self.step);
-        }
+        let gaps_before = self.db.ledger.ranges_len();
         let db = &mut self.db;
         db.ledger.union(&mark.settled);
         db.holes.union(&mark.opened);
@@ -435,6 +429,7 @@ impl World {
         db.dead.extend(mark.buried.iter().map(|row| row.id));
         promote(&mut db.retry);
         db.marks += 1;
+        assert!(db.ledger.ranges_len() <= gaps_before.max(GAPS + 1), "gaps: {:?}", db.ledger);
         self.check_ledger();
         self.committed = Some((mark, self.db.marks));
     }
@@ -468,9 +463,6 @@ impl World {
 
     /// What is on the wire may have arrived; what was answered may not have been heard.
     fn lose_connection(&mut self, suspect: Option<Reaction>) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} lose {suspect:?}", self.step);
-        }
         self.connected = false;
         for event in std::mem::take(&mut self.answers) {
             // What was refused unheard was in flight all the same, and others behind it.
@@ -495,9 +487,6 @@ impl World {
     }
 
     fn crash(&mut self) {
-        if std::env::var("TRACE").is_ok() {
-            eprintln!("{} crash", self.step);
-        }
         self.lose_connection(None);
         if let Some(mark) = self.marking.take()
             && self.chance(50)

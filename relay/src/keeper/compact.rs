@@ -26,7 +26,7 @@ WITH small AS MATERIALIZED (
         SELECT hole_id, target FROM outbox.hole
         WHERE dead_at IS NOT NULL AND pg_column_size(ranges) < 2000
         ORDER BY target, hole_id LIMIT $1
-    ) AS some
+    ) AS one
 ), taken AS (
     DELETE FROM outbox.hole USING small
     WHERE hole.hole_id = small.hole_id AND total >= $2

@@ -84,13 +84,12 @@ pub async fn piece(
 // in a retry row now, and would be found again by the next pass, after their delivery.
 const IN_DEAD_RANGES: &str = "
 WITH piece AS MATERIALIZED (
+    -- Row by row along the primary key (an incremental sort), and no further than the limit.
     SELECT hole_id, target, range
-    FROM (
-        SELECT hole_id, target, ranges FROM outbox.hole
-        WHERE hole_id >= $1 AND dead_at IS NOT NULL ORDER BY hole_id
-    ) AS hole
+    FROM outbox.hole
     CROSS JOIN LATERAL unnest(ranges) AS range
-    WHERE (hole_id, lower(range)) > ($1, $2)
+    WHERE hole_id >= $1 AND dead_at IS NOT NULL AND (hole_id, lower(range)) > ($1, $2)
+    ORDER BY hole_id, lower(range)
     LIMIT $3
 ), found AS MATERIALIZED (
     SELECT piece.hole_id, piece.target, message.id, message.key

@@ -38,7 +38,7 @@ pub struct Progress {
     ledger: RangeSet,
     /// The open hole rows.
     recorded: RangeSet,
-    /// Ids that were read past and not seen: open holes, recorded or not.
+    /// Open holes that are not recorded: ids that were read past and not seen.
     unseen: RangeSet,
     /// Ids that are dealt with and not marked.
     done: RangeSet,
@@ -49,18 +49,19 @@ pub struct Progress {
     dead_since: Option<Instant>,
     /// Changes of rows that are settled already (they stand in `retry`).
     changes: Mark,
+    gaps_max: usize,
 }
 
 impl Progress {
     /// Starts from what the database has: `ledger.settled` and the open hole rows.
     #[must_use]
     pub fn new(ledger: RangeSet, recorded: RangeSet) -> Self {
-        let mut unseen = recorded.clone();
         // A gap of the ledger is pending, and nobody has seen it since the start: the reader treats
         // it as a hole, and so does this.
-        if let (Some(first), Some(last)) = (ledger.first(), ledger.last()) {
-            unseen.union(&ledger.gaps(first.start..last.end));
-        }
+        let unseen = match (ledger.first(), ledger.last()) {
+            (Some(first), Some(last)) => ledger.gaps(first.start..last.end),
+            _ => RangeSet::new(),
+        };
         Self {
             ledger,
             recorded,
@@ -70,7 +71,15 @@ impl Progress {
             dead: RangeSet::new(),
             dead_since: None,
             changes: Mark::default(),
+            gaps_max: GAPS_MAX,
         }
+    }
+
+    /// With another cap, so that a test reaches it soon.
+    #[cfg(test)]
+    #[must_use]
+    pub(crate) fn with_gaps_max(self, gaps_max: usize) -> Self {
+        Self { gaps_max, ..self }
     }
 
     /// The id behind the highest settled one.
@@ -163,24 +172,15 @@ impl Progress {
         let mut mark = std::mem::take(&mut self.changes);
         let left = mark.resolved.len() + mark.buried.len();
         let changed = mark.set_aside.len();
-        let mut merged = self.ledger.clone();
-        let mut cut = fill(&mut merged, &self.done);
-        let waited = self.dead_since.is_some_and(|since| now >= since + DEAD_WAIT);
-        if waited || cut < i64::MAX || self.dead.ranges_len() >= DEAD_RANGES_TOGETHER {
+        let (cut, with) = self.reach(now);
+        if with.dead {
             mark.dead = self.dead.within(0..cut).collect();
             self.dead.remove_range(0..cut);
             self.dead_since = (!self.dead.is_empty()).then_some(now);
-            merged.union(&mark.dead);
         }
-        if cut < i64::MAX {
-            // The gaps are at the cap. Those that nobody has seen are recorded, lowest first and all
-            // that lie among what is done, so that the ids above them can be marked after all.
-            let end = self.done.last().map_or(cut, |range| range.end);
-            let mut fresh: RangeSet = self.unseen.within(0..end).collect();
-            fresh.subtract(&merged);
-            mark.opened = fresh.iter().take(OPENED_RANGES_MAX).collect();
-            merged.union(&mark.opened);
-            cut = fill(&mut merged, &self.done);
+        if with.unseen {
+            mark.opened = self.unseen.within(0..cut).collect();
+            self.unseen.remove_range(0..cut);
         }
         self.take_done(cut, &mut mark);
         mark.retry_growth = difference(mark.set_aside.len() - changed, left);
@@ -190,7 +190,7 @@ impl Progress {
         // is closed: split only by the mark that settles it, never at its arrival.
         let mut closing = mark.settled.clone();
         closing.subtract(&mark.opened);
-        mark.closed = self.recorded.intersection(&closing);
+        mark.closed = closing.intersection(&self.recorded);
         mark.keys.sort_unstable();
         mark.keys.dedup();
         (!mark.is_empty()).then_some(mark)
@@ -201,6 +201,39 @@ impl Progress {
         self.ledger.union(&mark.settled);
         self.recorded.union(&mark.opened);
         self.recorded.subtract(&mark.closed);
+    }
+
+    /// Up to which id (exclusive) the next mark settles, and what besides `done`.
+    fn reach(&self, now: Instant) -> (i64, With) {
+        let cut = self.fill(self.done.iter());
+        // At the cap, holes that nobody has seen are recorded, lowest first, and the ids above them
+        // can be marked after all.
+        let unseen = cut < i64::MAX;
+        let waited = self.dead_since.is_some_and(|since| now >= since + DEAD_WAIT);
+        let dead = unseen || waited || self.dead.ranges_len() >= DEAD_RANGES_TOGETHER;
+        let with = With { dead, unseen };
+        if !dead {
+            return (cut, with);
+        }
+        let dead = self.dead.iter().take(if with.dead { usize::MAX } else { 0 });
+        let unseen = self.unseen.iter().take(if with.unseen { OPENED_RANGES_MAX } else { 0 });
+        let bound = self.unseen.iter().nth(OPENED_RANGES_MAX).filter(|_| with.unseen);
+        let cut = self.fill(ascending([&mut self.done.iter(), &mut { dead }, &mut { unseen }]));
+        (bound.map_or(cut, |range| cut.min(range.start)), with)
+    }
+
+    /// Adds ranges to the ledger in thought, lowest first; returns the first that would give it a gap
+    /// too many (its lowest id), or `i64::MAX`. What closes a gap, or makes none, always fits.
+    fn fill(&self, ranges: impl Iterator<Item = IdRange>) -> i64 {
+        let mut merged = self.ledger.clone();
+        for range in ranges {
+            let (before, start) = (merged.ranges_len(), range.start);
+            merged.insert_range(range);
+            if merged.ranges_len() > before.max(self.gaps_max + 1) {
+                return start;
+            }
+        }
+        i64::MAX
     }
 
     fn take_done(&mut self, cut: i64, mark: &mut Mark) {
@@ -226,17 +259,31 @@ impl Progress {
     }
 }
 
-/// Adds what is done to `merged`, lowest first, until its gaps are at the cap; returns the lowest
-/// id that did not fit, or `i64::MAX`.
-fn fill(merged: &mut RangeSet, done: &RangeSet) -> i64 {
-    for range in done.iter() {
-        merged.insert_range(range.clone());
-        if merged.ranges_len() > GAPS_MAX + 1 {
-            merged.remove_range(range.clone());
-            return range.start;
+/// What a mark settles besides what is done.
+#[derive(Debug, Clone, Copy)]
+struct With {
+    dead: bool,
+    unseen: bool,
+}
+
+/// Merges ascending ranges into one ascending sequence, as far as it is asked for. What touches comes
+/// as one range: apart, the first part could look like an island that makes a gap.
+fn ascending<'a>(
+    sources: [&'a mut dyn Iterator<Item = IdRange>; 3],
+) -> impl Iterator<Item = IdRange> + 'a {
+    let mut sources = sources.map(Iterator::peekable);
+    let mut lowest = move |below: i64| {
+        let heads = sources.iter_mut().map(|source| source.peek().map_or(i64::MAX, |r| r.start));
+        let (lowest, start) = heads.enumerate().min_by_key(|&(_, start)| start)?;
+        (start <= below).then(|| sources[lowest].next()).flatten()
+    };
+    std::iter::from_fn(move || {
+        let mut run = lowest(i64::MAX - 1)?;
+        while let Some(next) = lowest(run.end) {
+            run.end = run.end.max(next.end);
         }
-    }
-    i64::MAX
+        Some(run)
+    })
 }
 
 fn difference(more: usize, less: usize) -> i64 {
@@ -330,6 +377,32 @@ mod tests {
     }
 
     #[test]
+    fn the_prefix_advances_however_many_gaps_there_are() {
+        // GIVEN a ledger with more gaps than the cap, each of them unseen, in flight or dead in turn
+        let ledger: RangeSet = (0..300).map(|n| n * 10 + 1..n * 10 + 6).collect();
+        let mut progress = Progress::new(ledger, RangeSet::new());
+        let now = Instant::now();
+        for n in 0..300 {
+            match n % 3 {
+                0 => (6..11).for_each(|id| progress.settle(n * 10 + id)),
+                1 => progress.dead(n * 10 + 6..n * 10 + 11, now),
+                _ => {}
+            }
+        }
+        // WHEN marks are taken
+        for round in 0..10 {
+            if let Some(mark) = progress.take_mark(now + DEAD_WAIT * round) {
+                let before = progress.ledger.ranges_len();
+                progress.marked(&mark);
+                assert!(progress.ledger.ranges_len() <= before);
+            }
+        }
+        // THEN all that can be settled is, and nothing that was not seen
+        assert!(progress.done.is_empty() && progress.dead.is_empty());
+        assert_eq!(progress.ledger.gaps(1..3001).ids_len(), 100 * 5);
+    }
+
+    #[test]
     fn a_row_is_set_aside_by_the_mark_that_settles_it_and_no_earlier() {
         // GIVEN a set-aside row far above the gaps' cap
         let mut progress = Progress::new(RangeSet::new(), RangeSet::new());
@@ -349,6 +422,7 @@ mod tests {
     #[test]
     fn a_gap_of_the_ledger_counts_as_unseen_after_a_restart() {
         let progress = Progress::new(set("{[1,5),[8,10)}"), set("{[2,3)}"));
-        assert_eq!(progress.unseen, set("{[2,3),[5,8)}"));
+        assert_eq!(progress.unseen, set("{[5,8)}"));
+        assert_eq!(progress.recorded, set("{[2,3)}"));
     }
 }

@@ -64,7 +64,10 @@ impl Body {
         let payload: Option<&[u8]> = row.try_get(first + 6).map_err(error)?;
         let large: Option<i32> = row.try_get(first + 7).map_err(error)?;
         let large = large.map(i32::unsigned_abs).map(|bytes| bytes as usize);
-        let oversize = large.filter(|&bytes| bytes > row_bytes_max).map(|bytes| bytes as u64);
+        // The limit may lie below what comes with the read itself.
+        let size = large.or(payload.map(<[u8]>::len));
+        let oversize = size.filter(|&bytes| bytes > row_bytes_max).map(|bytes| bytes as u64);
+        let payload = payload.filter(|_| oversize.is_none());
         let message = build(id, &row, first, payload, oversize)?;
         Ok(match large {
             Some(payload_bytes) if oversize.is_none() => {

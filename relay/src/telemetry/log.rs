@@ -15,8 +15,12 @@ use crate::config::{LogConfig, LogFormat};
 
 /// Libraries that would log what we handed to them, and the most that they may say, whatever the
 /// filter: tokio-postgres logs parameters at debug, lapin whole frames (credentials, payloads) at
-/// trace.
-const CEILINGS: [(&str, Level); 2] = [("tokio_postgres", Level::INFO), ("lapin", Level::DEBUG)];
+/// trace, and every message that the broker returns, payload included, as a warning.
+const CEILINGS: [(&str, Level); 3] = [
+    ("tokio_postgres", Level::INFO),
+    ("lapin", Level::DEBUG),
+    ("lapin::returned_messages", Level::ERROR),
+];
 
 /// Why there are no logs.
 #[derive(Debug, thiserror::Error)]
@@ -54,8 +58,14 @@ where
         LogFormat::Text => layer.with_ansi(colours).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),
     };
-    let filter = EnvFilter::try_new(&config.level)?;
+    let filter = EnvFilter::try_new(filter(&config.level))?;
     Ok(Registry::default().with(filter).with(FilterFn::new(below_ceiling)).with(layer))
+}
+
+/// lapin calls every end of a connection an error, in several lines, without saying whose it is. The
+/// pipeline says it once, with the target; whoever names lapin in the filter hears both.
+fn filter(level: &str) -> String {
+    if level.contains("lapin") { level.to_owned() } else { format!("{level},lapin=off") }
 }
 
 fn below_ceiling(record: &Metadata<'_>) -> bool {
@@ -85,7 +95,7 @@ mod tests {
     use std::sync::{Arc, Mutex};
 
     use tracing::subscriber::with_default;
-    use tracing::{debug, info, trace};
+    use tracing::{debug, info, trace, warn};
 
     use super::*;
 
@@ -143,6 +153,7 @@ mod tests {
         let text = logged(LogFormat::Text, "trace,lapin=trace,tokio_postgres=trace", || {
             debug!(target: "tokio_postgres::query", "executing with parameters: secret");
             trace!(target: "lapin::frames", "frame: secret");
+            warn!(target: "lapin::returned_messages", "Server returned us a message: secret");
             info!(target: "tokio_postgres::connection", "NOTICE: hello");
             debug!(target: "lapin::channel", "opened");
             debug!(target: "lapin_like", "of somebody else");

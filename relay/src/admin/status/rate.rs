@@ -50,13 +50,11 @@ pub(super) async fn since(
         // A ledger that appeared or shrank meanwhile has no rate.
         let Some(settled) = before.settled.get(&target) else { continue };
         gained.subtract(settled);
-        let holes = match gained.is_empty() {
-            true => 0,
-            false => {
-                let (text, gained) = (schema.sql(HOLES), gained.to_string());
-                client.query_one(&text, &[&target, &gained]).await?.get::<_, i64>(0)
-            }
-        };
+        let mut holes = 0;
+        if !gained.is_empty() {
+            let row = client.query_one(&schema.sql(HOLES), &[&target, &gained.to_string()]).await?;
+            holes = row.get::<_, i64>(0);
+        }
         let messages = gained.ids_len().saturating_sub(holes.unsigned_abs());
         if seconds > 0.0 {
             rates.insert(target, messages as f64 / seconds);

@@ -1,0 +1,8 @@
+//! What an operator asks of an outbox, on a real PostgreSQL: queries, decisions, and their output.
+
+mod check;
+mod dead;
+mod grant;
+mod rebuild;
+mod status;
+mod target;

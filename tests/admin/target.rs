@@ -1,0 +1,155 @@
+//! A target's ledger row: where a new target begins, and how one ends.
+
+use outbox_relay::admin::AdminError;
+use outbox_relay::admin::target::{self, Removed};
+use outbox_relay::config::Start;
+
+use crate::keeper::outbox::{Outbox, pid};
+
+#[tokio::test]
+async fn a_new_target_begins_at_the_floor() {
+    // GIVEN a floor of 4
+    let mut outbox = Outbox::create().await;
+    outbox.insert(5).await;
+    outbox.settle("old", "{[1,4)}").await;
+    outbox.retain().await;
+    // WHEN
+    let made = ensure(&mut outbox, "new", Start::Earliest).await;
+    // THEN
+    assert_eq!((made.settled.to_string().as_str(), made.created), ("{[1,4)}", true));
+    // AND the second relay finds what the first made
+    let found = ensure(&mut outbox, "new", Start::Now).await;
+    assert_eq!(found, target::LedgerRow { created: false, ..made });
+}
+
+#[tokio::test]
+async fn a_new_target_of_an_empty_outbox_has_settled_nothing() {
+    let mut outbox = Outbox::create().await;
+    for (name, start) in [("earliest", Start::Earliest), ("now", Start::Now)] {
+        assert_eq!(ensure(&mut outbox, name, start).await.settled.to_string(), "{}");
+    }
+}
+
+#[tokio::test]
+async fn a_target_that_starts_now_gets_what_is_not_visible_yet() {
+    // GIVEN rows, rolled back ids, and an id whose transaction is still open
+    let mut outbox = Outbox::create().await;
+    outbox.insert(3).await;
+    outbox.settle("old", "{[1,2)}").await;
+    outbox.retain().await;
+    outbox.roll_back(2).await;
+    outbox.insert(1).await;
+    let writer = outbox.another().await;
+    writer.run("BEGIN; INSERT INTO outbox.message (topic) VALUES ('early')").await;
+    outbox.insert(1).await;
+    assert_eq!(outbox.messages().await, [2, 3, 6, 8]);
+    // WHEN
+    let made = ensure(&mut outbox, "new", Start::Now).await;
+    // THEN everything visible is settled, and what is not is an open hole
+    assert_eq!(made.settled.to_string(), "{[1,9)}");
+    let holes = "SELECT string_agg(ranges::text, ' ') FROM outbox.hole
+         WHERE target = 'new' AND dead_at IS NULL";
+    let holes: String = outbox.session.query_one(holes, &[]).await.unwrap().get(0);
+    assert_eq!(holes, "{[4,6),[7,8)}");
+    // AND the view says so
+    writer.run("COMMIT").await;
+    let pending = "outbox.message_state WHERE target = 'new' AND state = 'pending'";
+    assert_eq!(outbox.ids(pending).await, [7]);
+}
+
+#[tokio::test]
+async fn a_target_is_not_made_while_the_floor_moves() {
+    // GIVEN somebody who holds the lock of the floor
+    let outbox = Outbox::create().await;
+    outbox.insert(5).await;
+    outbox.settle("old", "{[1,6)}").await;
+    let keeper = outbox.another().await;
+    keeper.run("BEGIN; SELECT pg_advisory_xact_lock(k1, k2) FROM outbox.lock_key('@floor')").await;
+    let mut relay = outbox.another().await;
+    let relay_pid = pid(&relay).await;
+    let schema = outbox.schema.clone();
+    let mut making = tokio::task::JoinSet::new();
+    making.spawn(async move { target::ensure(&mut relay, &schema, "new", Start::Earliest).await });
+    outbox.blocked(relay_pid).await;
+    // WHEN the floor has moved
+    keeper.run("UPDATE outbox.meta SET floor = 6; COMMIT").await;
+    // THEN the new target begins there
+    let made = making.join_next().await.unwrap().unwrap().unwrap();
+    assert_eq!(made.settled.to_string(), "{[1,6)}");
+}
+
+#[tokio::test]
+async fn a_target_is_removed_with_all_it_had() {
+    // GIVEN two targets, of which one holds everything back
+    let mut outbox = busy_outbox().await;
+    let would = Removed { retry_rows: 1, hole_rows: 2, dead_rows: 1 };
+    // WHEN it is only asked
+    let asked = target::remove(&mut outbox.session, &outbox.schema, "gone", false, true).await;
+    // THEN nothing changes
+    assert_eq!(asked.unwrap(), would);
+    assert_eq!(outbox.retain().await.floor, 1);
+    // WHEN it is done
+    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", false, false).await;
+    // THEN its dead message is still there, and retention goes on
+    assert_eq!(done.unwrap(), would);
+    for (table, rows) in [("ledger", 0), ("hole", 0), ("retry", 0), ("watermark", 0), ("dead", 1)] {
+        let count = format!("SELECT count(*) FROM outbox.{table} WHERE target = 'gone'");
+        assert_eq!(outbox.count(&count).await, rows, "{table}");
+    }
+    assert_eq!(outbox.retain().await.floor, 6);
+}
+
+#[tokio::test]
+async fn a_target_can_be_removed_with_its_dead_messages() {
+    let mut outbox = busy_outbox().await;
+    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", true, false).await;
+    assert_eq!(done.unwrap().dead_rows, 1);
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.dead").await, 0);
+}
+
+#[tokio::test]
+async fn a_target_that_a_relay_works_on_is_not_removed() {
+    // GIVEN the lease is held
+    let mut outbox = busy_outbox().await;
+    let relay = outbox.another().await;
+    relay
+        .run(
+            "SET application_name = 'outbox-relay gone';
+              SELECT pg_advisory_lock(k1, k2) FROM outbox.lock_key('gone')",
+        )
+        .await;
+    // WHEN
+    let refused = target::remove(&mut outbox.session, &outbox.schema, "gone", false, false).await;
+    // THEN the holder is named
+    let Err(error @ AdminError::Leased { .. }) = refused else { panic!("{refused:?}") };
+    let said = error.to_string();
+    let named = format!("pid {}, application outbox-relay gone", pid(&relay).await);
+    assert!(said.contains(&named), "{said}");
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.ledger").await, 2);
+}
+
+#[tokio::test]
+async fn an_unknown_target_is_answered_with_those_there_are() {
+    let mut outbox = busy_outbox().await;
+    let refused = target::remove(&mut outbox.session, &outbox.schema, "lkae", false, false).await;
+    let said = refused.unwrap_err().to_string();
+    assert_eq!(said, "there is no target \"lkae\" in the outbox\nhint: there are: gone, lake");
+}
+
+async fn ensure(outbox: &mut Outbox, name: &str, start: Start) -> target::LedgerRow {
+    target::ensure(&mut outbox.session, &outbox.schema, name, start).await.unwrap()
+}
+
+/// Target `lake` has settled everything, `gone` almost nothing.
+async fn busy_outbox() -> Outbox {
+    let outbox = Outbox::create().await;
+    outbox.insert(5).await;
+    outbox.settle("lake", "{[1,6)}").await;
+    outbox.settle("gone", "{[2,4)}").await;
+    outbox.open_hole("gone", "{[3,4)}").await;
+    outbox.dead_range("gone", "{[9,10)}").await;
+    outbox.retry("gone", 2).await;
+    outbox.settled_ago("gone", 2, 1).await;
+    outbox.bury("gone", 5, "no queue").await;
+    outbox
+}
