@@ -249,3 +249,51 @@ impl Lock {
         client.query_one(&self.release, &[&self.k1, &self.k2]).await.map(drop)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn bell() -> (Bell, BellHandle) {
+        let database = DatabaseConfig {
+            url: String::new(),
+            password: None,
+            schema: String::new(),
+            tls: crate::config::TlsConfig::default(),
+            connect_timeout: Duration::ZERO,
+            lock_timeout: Duration::ZERO,
+            statement_timeout: Duration::ZERO,
+        };
+        Bell::new(database, Schema::default())
+    }
+
+    #[tokio::test]
+    async fn only_a_read_that_began_behind_an_armed_bell_may_be_the_last() {
+        let (bell, mut handle) = bell();
+        // A read begins, the bell is armed (for another reader) while it is under way.
+        assert_eq!(handle.watch(), None);
+        bell.state.send_modify(|state| state.armed = Some(1));
+        handle.changed().await;
+        // The next one begins behind it, and a commit rings while it is under way.
+        let armed = handle.watch().expect("it is armed");
+        assert!(handle.still(armed));
+        bell.state.send_modify(|state| *state = State { armed: None, rings: 1 });
+        assert!(!handle.still(armed));
+        // Armed again, it is another arming: what rang between the two has not been read.
+        bell.state.send_modify(|state| state.armed = Some(2));
+        assert!(!handle.still(armed));
+        handle.changed().await;
+    }
+
+    #[tokio::test]
+    async fn a_bell_that_ends_leaves_nobody_asleep() {
+        let (bell, mut handle) = bell();
+        bell.state.send_modify(|state| state.armed = Some(1));
+        let armed = handle.watch().expect("it is armed");
+        let cancel = CancellationToken::new();
+        cancel.cancel();
+        bell.run(cancel).await;
+        assert!(!handle.still(armed));
+        handle.changed().await;
+    }
+}
