@@ -20,6 +20,7 @@ async fn no_payload_and_no_secret_is_printed() {
     let stage = stage
         .set("target.amqp", "url", format!("{through:?}"))
         .set("source", "row_bytes_max", "\"1KiB\"")
+        .set("database", "url", format!("{:?}", stage.database.url))
         .set("log", "level", "\"outbox_relay=trace,info\"");
     let session = stage.session().await;
     let passwords: Vec<String> = [&through, &stage.database.url, &stage.config.text()]
