@@ -175,6 +175,14 @@ impl RangeSet {
     }
 }
 
+impl From<IdRange> for RangeSet {
+    fn from(range: IdRange) -> Self {
+        let mut set = Self::new();
+        set.insert_range(range);
+        set
+    }
+}
+
 impl FromIterator<IdRange> for RangeSet {
     fn from_iter<I: IntoIterator<Item = IdRange>>(ranges: I) -> Self {
         let mut set = Self::new();

@@ -17,10 +17,11 @@ async fn no_payload_and_no_secret_is_printed() {
     let stage = Stage::new(Database::create().await).await;
     let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
     let (proxy, through) = Proxy::in_front_of(&Services::amqp()).await;
+    let owner_url = format!("{:?}", stage.database.url);
     let stage = stage
+        .set("database", "url", owner_url)
         .set("target.amqp", "url", format!("{through:?}"))
         .set("source", "row_bytes_max", "\"1KiB\"")
-        .set("database", "url", format!("{:?}", stage.database.url))
         .set("log", "level", "\"outbox_relay=trace,info\"");
     let session = stage.session().await;
     let passwords: Vec<String> = [&through, &stage.database.url, &stage.config.text()]

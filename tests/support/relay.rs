@@ -3,6 +3,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Output, Stdio};
+use std::time::Duration;
 
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
@@ -16,6 +17,9 @@ mod notify;
 pub(crate) use config::RelayConfig;
 use log::Log;
 use notify::NotifySocket;
+
+/// From the end of a process to the moment when everything that it said is known to have been read.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// A running daemon; killed when dropped.
 pub(crate) struct RelayProcess {
@@ -115,12 +119,15 @@ impl RelayProcess {
     pub(crate) async fn wait_notified(&mut self, prefix: &str) -> String {
         let Self { child, notify, log, .. } = self;
         wait_for(prefix, async {
-            tokio::select! {
-                line = notify.wait(prefix) => line,
-                status = child.wait() => {
-                    panic!("the relay ended ({status:?}) before {prefix}:\n{}", log.text())
-                }
-            }
+            let status = tokio::select! {
+                line = notify.wait(prefix) => return line,
+                status = child.wait() => status,
+            };
+            // What it said before it ended may still be on its way through this process.
+            let rest = tokio::time::timeout(LAST_WORDS, notify.wait(prefix)).await;
+            rest.unwrap_or_else(|_| {
+                panic!("the relay ended ({status:?}) before {prefix}:\n{}", log.text())
+            })
         })
         .await
     }

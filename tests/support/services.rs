@@ -32,19 +32,9 @@ impl Services {
         variable("OUTBOX_TEST_AMQP_URL")
     }
 
-    /// RabbitMQ's management API.
-    pub(crate) fn amqp_management() -> String {
-        variable("OUTBOX_TEST_AMQP_MGMT_URL")
-    }
-
     /// Kafka: `host:port`.
     pub(crate) fn kafka() -> String {
         variable("OUTBOX_TEST_KAFKA")
-    }
-
-    /// The unprivileged user that the services run as.
-    pub(crate) fn run_as() -> String {
-        variable("OUTBOX_TEST_RUN_AS")
     }
 
     /// A folder for what a test leaves on disk; removed with the services.

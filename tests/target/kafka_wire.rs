@@ -77,7 +77,7 @@ async fn keys() {
 #[tokio::test(flavor = "multi_thread")]
 async fn payloads() {
     let every_byte: Vec<u8> = (0..=255).collect();
-    let large: Vec<u8> = (0..1_048_576_u32).map(|n| (n * 31 >> 3) as u8).collect();
+    let large: Vec<u8> = (0..1_048_576_u32).map(|n| ((n * 31) >> 3) as u8).collect();
     let payloads = [Some(&*every_byte), Some(b""), None, Some(b"\xff\xfe\x00\x80"), Some(&*large)];
     let rows = payloads.into_iter().zip(1..);
     let row = |(payload, id)| submission(Parts { payload, ..parts(id, "a") });

@@ -249,7 +249,7 @@ impl World {
             self.db.rows.keys().filter(|id| visible(id)).copied().take(limit).collect();
         let cut = ids.len() == limit;
         let last = ids.last().copied().unwrap_or(self.hi).max(self.hi);
-        let mut opened: RangeSet = [self.hi + 1..last + 1].into_iter().collect();
+        let mut opened = RangeSet::from(self.hi + 1..last + 1);
         ids.iter().for_each(|&id| opened.remove(id));
         ids.iter().for_each(|&id| self.unseen.remove(id));
         // The proof is the source's business and has its own tests; here it is exact.

@@ -365,14 +365,14 @@ mod tests {
         // WHEN it is settled, the same mark closes the hole
         progress.settle(id);
         let mark = progress.take_mark(Instant::now()).unwrap();
-        assert_eq!(mark.closed, [id..id + 1].into_iter().collect());
+        assert_eq!(mark.closed, RangeSet::from(id..id + 1));
         // WHEN another is proved dead, it is closed and remembered as dead
         progress.marked(&mark);
         let id = opened.last().unwrap().start;
         let now = Instant::now();
         progress.dead(id..id + 1, now);
         let mark = progress.take_mark(now + DEAD_WAIT).unwrap();
-        assert_eq!(mark.closed, [id..id + 1].into_iter().collect());
+        assert_eq!(mark.closed, RangeSet::from(id..id + 1));
         assert_eq!(mark.dead, mark.closed);
     }
 
