@@ -1,5 +1,7 @@
 -- For people: every message, once per target, with its state there.
--- The open holes are gathered once, not once per message.
+-- The open holes are gathered once a target, not once a message. What stands in
+-- retry and dead is looked up by key: as joins they were hashed, and spilled
+-- every message to disk together with all ranges of its target.
 CREATE VIEW outbox.message_state AS
 SELECT
     message.id,
@@ -7,13 +9,21 @@ SELECT
     ledger.target,
     CASE
         WHEN NOT ledger.settled @> message.id OR coalesce(open.ranges @> message.id, false) THEN 'pending'
-        WHEN retry.class = 'held' THEN 'held'
-        WHEN retry.class IS NOT NULL THEN 'retrying'
-        WHEN dead.id IS NOT NULL THEN 'dead'
-        ELSE 'sent'
+        ELSE coalesce(
+            (
+                SELECT CASE retry.class WHEN 'held' THEN 'held' ELSE 'retrying' END
+                FROM outbox.retry
+                WHERE retry.target = ledger.target AND retry.id = message.id
+            ),
+            (
+                SELECT 'dead'
+                FROM outbox.dead
+                WHERE dead.target = ledger.target AND dead.id = message.id
+            ),
+            'sent'
+        )
     END AS state
-FROM outbox.message
-CROSS JOIN outbox.ledger
+FROM outbox.ledger
 LEFT JOIN (
     -- range_agg takes multiranges only from PostgreSQL 15 on.
     SELECT hole.target, range_agg(piece.piece) AS ranges
@@ -21,7 +31,6 @@ LEFT JOIN (
     WHERE hole.dead_at IS NULL
     GROUP BY hole.target
 ) AS open ON open.target = ledger.target
-LEFT JOIN outbox.retry ON retry.target = ledger.target AND retry.id = message.id
-LEFT JOIN outbox.dead ON dead.target = ledger.target AND dead.id = message.id;
+CROSS JOIN outbox.message;
 COMMENT ON VIEW outbox.message_state IS
     'pending | retrying | held | dead | sent, per message and target; sent includes what no route of the target takes.';

@@ -149,7 +149,9 @@ impl Steady<'_> {
         let watchdog = self.watchdog_at();
         let mark = (self.flow.has_marks() && !self.marking).then_some(self.mark_at);
         let lease = self.link.is_up().then(|| self.clock.publish_until());
-        let times = [watchdog, mark, lease, self.link.wake_at()];
+        // While the lease is in doubt nothing connects; `retry_at` looks again soon.
+        let link = self.link.wake_at().filter(|_| self.clock.may_publish(Instant::now()));
+        let times = [watchdog, mark, lease, link];
         times.into_iter().flatten().fold(self.retry_at, Instant::min)
     }
 
