@@ -4,6 +4,7 @@
 //! were wrongly given up. Each is a function that does one bounded transaction; the loop here decides
 //! only when.
 
+use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use tokio_postgres::{Client, Error, Row};
@@ -54,15 +55,6 @@ pub struct Keeper {
     pub dead_ranges_max: usize,
 }
 
-/// Why the keeper's session ended. Another one is made.
-#[derive(Debug, thiserror::Error)]
-enum KeeperError {
-    #[error("the keeper cannot connect")]
-    Connect(#[from] DatabaseError),
-    #[error("the keeper's statement failed")]
-    Database(#[from] Error),
-}
-
 impl Keeper {
     /// Stands for election, keeps the outbox while elected, and begins anew when its session is lost.
     /// Ends only when `stop` is cancelled: no failure of the keeper is a reason to stop publishing.
@@ -73,14 +65,14 @@ impl Keeper {
             loop {
                 let Err(error) = self.serve().await;
                 // Handled here: it is told, and the next session tries again.
-                tracing::warn!(error = &error as &dyn std::error::Error, "keeper lost its session");
+                tracing::warn!(%error, "the keeper lost its session");
                 tokio::time::sleep(self.retention.interval).await;
             }
         };
         stop.run_until_cancelled(work).await;
     }
 
-    async fn serve(&self) -> Result<std::convert::Infallible, KeeperError> {
+    async fn serve(&self) -> Result<Infallible, DatabaseError> {
         let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
         let client: &mut Client = &mut session;
         while !election::stand(client, &self.schema).await? {
@@ -93,7 +85,7 @@ impl Keeper {
         self.keep(client).await
     }
 
-    async fn keep(&self, client: &mut Client) -> Result<std::convert::Infallible, KeeperError> {
+    async fn keep(&self, client: &mut Client) -> Result<Infallible, DatabaseError> {
         let mut told = Held::Nothing;
         let mut kept = 0;
         // What the predecessor left is looked at once, whole, piece by piece.
@@ -112,7 +104,8 @@ impl Keeper {
                 position = next;
                 sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
             }
-            if !round.more && piece.next.is_none() {
+            // A piece that freed nothing is no reason to hurry: millions may be kept for a parked target.
+            if !round.more && piece.deleted == 0 {
                 tokio::time::sleep(self.retention.interval).await;
             }
         }

@@ -348,3 +348,26 @@ async fn rows_of_few_dead_ranges_are_put_together() {
         ) AS changed";
     assert_eq!(outbox.count(changed).await, 0);
 }
+
+#[tokio::test]
+async fn the_rights_of_the_relay_suffice() {
+    // GIVEN a session with exactly those, and something for every statement of the keeper to do
+    let mut outbox = Outbox::create().await;
+    outbox.insert(200).await;
+    outbox.settle("a", "{[1,151)}").await;
+    outbox.retry("a", 100).await;
+    for id in 120..=240 {
+        outbox.dead_range("a", &format!("{{[{id},{})}}", id + 1)).await;
+    }
+    outbox.settled_ago("a", 140, 9).await;
+    let role = outbox.database.create_relay().await;
+    outbox.session =
+        crate::support::session::Session::connect(&outbox.database.url_as(&role)).await;
+    // WHEN, THEN
+    let round = outbox.retain_with(&keep_hours(5)).await;
+    assert_eq!((round.floor, round.deleted, round.kept, round.late), (140, 118, 21, 20));
+    assert_eq!(outbox.sweep().await, 61);
+    assert_eq!(outbox.release().await, 0);
+    let watermarks = outbox.ids("outbox.watermark").await;
+    assert_eq!(watermarks, [151]);
+}

@@ -15,6 +15,12 @@ pub(crate) async fn wait_settled(session: &Session, targets: usize) {
         (session.count(ledgers).await >= targets as i64).then_some(())
     })
     .await;
+    // First: with tens of thousands of open holes the view below takes minutes.
+    until("every open hole to be closed", async || {
+        (session.count("SELECT count(*) FROM outbox.hole WHERE dead_at IS NULL").await == 0)
+            .then_some(())
+    })
+    .await;
     let open = "SELECT concat_ws(' ', count(*), state, 'for', target, 'from id', min(id))
                 FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')
                 GROUP BY target, state";

@@ -51,11 +51,14 @@ pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure>
 fn render(args: &RemoveArgs, configured: bool, removed: &Removed) -> String {
     let Removed { retry_rows, hole_rows, dead_rows } = removed;
     let name = &args.name;
-    let would = if args.yes { "" } else { "would be " };
+    let (would, never) = match args.yes {
+        true => ("", "are never"),
+        false => ("would be ", "would never be"),
+    };
     let dead = if args.purge_dead { "deleted" } else { "kept" };
     let mut text = format!(
         "target {name} {would}removed\n\
-         {retry_rows} messages set aside for it {would}never sent to it\n\
+         {retry_rows} messages set aside for it {never} sent to it\n\
          {hole_rows} rows of holes {would}deleted\n\
          {dead_rows} dead messages {would}{dead}\n"
     );
