@@ -15,6 +15,7 @@ mod delivery;
 mod hostile;
 mod keeper;
 mod outage;
+mod policy;
 mod schema;
 mod source;
 mod target;

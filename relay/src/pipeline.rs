@@ -26,7 +26,7 @@ pub use error::PipelineError;
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::database::Session;
-use crate::flow::{Backoff, Flow, Policy};
+use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::progress::Progress;
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
@@ -67,10 +67,16 @@ impl Context {
     fn policy(&self) -> Policy {
         let target = &self.target;
         Policy {
+            order: target.order,
+            on_poison: target.on_poison,
             window_messages_max: target.window_messages_max,
             window_bytes_max: target.window_bytes_max,
             attempts_max: target.attempts_max,
             retry_backoff: Backoff { min: target.retry_backoff_min, max: target.retry_backoff_max },
+            probe_backoff: Backoff {
+                min: target.retry_backoff_min,
+                max: target.outage_backoff_max,
+            },
             confirm_timeout: target.confirm_timeout,
             straggler_after: target.straggler_after,
             stragglers_max: target.stragglers_max,
@@ -138,8 +144,17 @@ async fn run_once<T: Target + 'static>(
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
-    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, retry_rows } =
-        takeover;
+    let Takeover {
+        lease,
+        marker,
+        reader,
+        floor,
+        settled,
+        open,
+        predecessor_id,
+        parked,
+        retry_rows,
+    } = takeover;
     let name = &context.target.name;
     tracing::info!(
         target_name = name,
@@ -148,12 +163,12 @@ async fn run_once<T: Target + 'static>(
     );
     let clock = lease.clock();
     let now = Instant::now();
-    let flow = Flow::new(
-        context.policy(),
-        Progress::new(settled.clone(), open.clone()),
-        predecessor_id,
-        seed(),
-    );
+    let begin = Begin {
+        progress: Progress::new(settled.clone(), open.clone()),
+        takeover_id: predecessor_id,
+        parked,
+    };
+    let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();

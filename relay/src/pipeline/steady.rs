@@ -271,10 +271,18 @@ impl Steady<'_> {
                     crash::point(crash::AFTER_CONFIRM);
                 }
                 Event::Refused(_, refusal) => self.tally.refused(refusal),
+                Event::Broken(broken) if broken.suspect.is_some() => self.spoiled(&broken.reason),
                 Event::Broken(broken) => self.paused(&broken.reason),
             }
             self.flow.on_event(event);
         }
+    }
+
+    /// A message made the broker end the channel.
+    fn spoiled(&mut self, reason: &str) {
+        let pause = self.link.spoiled(Instant::now());
+        let target_name = &self.context.target.name;
+        tracing::warn!(target_name, reason, ?pause, "the broker ended the channel over a message");
     }
 
     fn paused(&mut self, reason: &str) {
