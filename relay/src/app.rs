@@ -2,6 +2,7 @@
 //! a pipeline.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -64,6 +65,7 @@ impl App {
                 target: target.clone(),
                 board: board.clone(),
                 bell: bell_handle.clone(),
+                proven: Arc::default(),
             };
             spawn(&mut pipelines, context, shutdown.clone());
         }

@@ -20,6 +20,7 @@ mod refused;
 mod retry;
 mod send;
 mod settle;
+mod straggler;
 #[cfg(test)]
 mod simulator;
 #[cfg(test)]
@@ -27,7 +28,7 @@ mod tests;
 mod trial;
 mod window;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -39,7 +40,6 @@ use crate::config::Order;
 use crate::ledger::progress::Progress;
 use crate::message::Message;
 use crate::route::RouteConfig;
-use crate::target::Ticket;
 use held::HeldKeys;
 use intake::StartGaps;
 use item::Item;
@@ -47,6 +47,7 @@ use lane::Lanes;
 use park::Parked;
 use refused::RefusedRows;
 use retry::Retrying;
+use straggler::Stragglers;
 use trial::Trial;
 use window::Window;
 
@@ -111,8 +112,7 @@ pub struct Flow {
     held: HeldKeys,
     refused: RefusedRows,
     parked: Parked,
-    /// Tickets without an outcome whose rows stand in `retry`; the messages are not kept.
-    stragglers: HashMap<Ticket, (i64, Option<String>)>,
+    stragglers: Stragglers,
     /// The highest id that a predecessor may have sent, and how many messages its window held.
     takeover: (i64, usize),
     start_gaps: Option<StartGaps>,
@@ -154,7 +154,7 @@ impl Flow {
             held: HeldKeys::default(),
             refused: RefusedRows::default(),
             parked,
-            stragglers: HashMap::new(),
+            stragglers: Stragglers::default(),
             takeover,
             start_gaps,
             sequence: 0,
@@ -198,6 +198,21 @@ impl Flow {
     #[must_use]
     pub fn in_flight(&self) -> usize {
         self.window.messages()
+    }
+
+    /// Whether everything that was read was sent and answered.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.window.messages() == 0
+            && self.again.is_empty()
+            && self.queue.is_empty()
+            && self.lanes.is_empty()
+    }
+
+    /// Whether rows of `retry` are in hand that could be sent.
+    #[must_use]
+    pub fn has_retry_ready(&self) -> bool {
+        self.retrying.has_ready()
     }
 
     /// Destinations that are parked.

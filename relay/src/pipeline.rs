@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod feed;
 mod link;
+mod proven;
 mod start;
 mod steady;
 mod tally;
@@ -22,6 +23,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use error::PipelineError;
+pub use proven::Proven;
 
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
@@ -57,6 +59,8 @@ pub struct Context {
     pub board: Board,
     /// The doorbell of this process.
     pub bell: BellHandle,
+    /// What has worked once in this process.
+    pub proven: Arc<Proven>,
 }
 
 impl Context {
@@ -143,7 +147,9 @@ async fn run_once<T: Target + 'static>(
     target: T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
-    let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
+    let takeover = take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
+    let Some(takeover) = takeover else { return Ok(()) };
+    context.proven.database();
     let Takeover {
         lease,
         marker,
@@ -199,7 +205,7 @@ async fn run_once<T: Target + 'static>(
         mark_at: now,
         retry_at: now,
         tally: Tally::new(name, now),
-        connected_once: false,
+        obstacle: None,
     };
     let outcome = steady.run(&mut tasks, shutdown).await;
     while let Some(ended) = publishing.join_next().await {

@@ -74,7 +74,8 @@ pub struct Batch {
     pub opened: Vec<IdRange>,
     /// Holes that this read proved dead: no transaction can commit them any more. In the first piece.
     pub dead: Vec<IdRange>,
-    /// Nothing visible was left when this read began. Only ever true in the last piece of a read.
+    /// Of what was asked for (the head is not, while the reader is stalled), nothing visible was left
+    /// out. Only ever true in the last piece of a read.
     pub caught_up: bool,
 }
 

@@ -12,11 +12,7 @@ use crate::target::Submission;
 impl Flow {
     /// The next message to hand to the target, if one may go now.
     pub fn next_send(&mut self, now: Instant) -> Option<Submission> {
-        let room = self.connected
-            && self.window.messages() < self.policy.window_messages_max
-            && (self.window.bytes() < self.policy.window_bytes_max || self.window.messages() == 0)
-            && self.stragglers.len() < self.policy.stragglers_max;
-        if !room {
+        if !self.has_room() {
             return None;
         }
         let mut item = self.next_item()?;
@@ -32,6 +28,16 @@ impl Flow {
         let replay = item.retry.as_ref().and_then(|retry| retry.replay);
         let ticket = self.window.push(item, now);
         Some(Submission { ticket, message, route, resent, replay })
+    }
+
+    fn has_room(&self) -> bool {
+        let (messages, stragglers) = (self.window.messages(), self.stragglers.len());
+        // What the client library holds counts until it is answered.
+        let bytes = self.window.bytes() + self.stragglers.bytes();
+        self.connected
+            && messages < self.policy.window_messages_max
+            && stragglers < self.policy.stragglers_max
+            && (bytes < self.policy.window_bytes_max || messages + stragglers == 0)
     }
 
     fn next_item(&mut self) -> Option<Item> {
@@ -56,11 +62,9 @@ impl Flow {
         }
         // In turn, so that neither a flood of replayed rows nor a backlog starves the other.
         self.retry_turn = !self.retry_turn;
-        if self.retry_turn {
-            self.next_retry().or_else(|| self.next_fresh())
-        } else {
-            self.next_fresh().or_else(|| self.next_retry())
-        }
+        let first = if self.retry_turn { self.next_retry() } else { self.next_fresh() };
+        // A fresh row that is set aside may be what a row of `retry` waited for.
+        first.or_else(|| self.next_fresh()).or_else(|| self.next_retry())
     }
 
     /// Suspects go in their groups, with nothing else in flight.

@@ -2,7 +2,6 @@
 
 use super::Flow;
 use super::item::Item;
-use crate::ledger::progress::GAPS_MAX;
 use crate::ledger::{Class, Due, Mark, SetAside};
 use std::time::Instant;
 
@@ -10,7 +9,7 @@ impl Flow {
     /// Takes what the next mark holds; `None` if there is nothing to write. The caller commits it
     /// and calls `on_marked` before it takes another.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
-        if self.progress.islands() > GAPS_MAX {
+        if self.progress.is_crowded() {
             self.set_stragglers_aside();
         }
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
@@ -28,6 +27,7 @@ impl Flow {
     pub fn on_marked(&mut self, mark: &Mark, number: u64) {
         self.progress.marked(mark);
         self.parked.marked(mark);
+        self.stragglers.marked(mark, number);
         self.retry_wanted |= !mark.keys.is_empty()
             || !mark.resolved.is_empty()
             || !mark.releases.is_empty()
@@ -100,7 +100,7 @@ impl Flow {
             let key = item.key().map(str::to_owned);
             self.counters.stragglers += 1;
             self.retrying.adopt(item.id());
-            self.stragglers.insert(ticket, (item.id(), key.clone()));
+            self.stragglers.insert(ticket, &item);
             let row = SetAside {
                 id: item.id(),
                 holds: key.is_some(),

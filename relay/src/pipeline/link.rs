@@ -55,8 +55,13 @@ impl Link {
         may
     }
 
-    pub(super) fn connected(&mut self) {
-        self.state = State::Up;
+    /// The driver has connected; false if it was asked to leave meanwhile, which it will answer too.
+    pub(super) fn connected(&mut self) -> bool {
+        let expected = self.state == State::Connecting;
+        if expected {
+            self.state = State::Up;
+        }
+        expected
     }
 
     /// It is down; returns the pause before the next try.
