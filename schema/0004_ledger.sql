@@ -16,6 +16,15 @@ CREATE TABLE outbox.ledger (
     settled    int8multirange NOT NULL DEFAULT '{}',
     marked_at  timestamptz    NOT NULL DEFAULT now(),
     created_at timestamptz    NOT NULL DEFAULT now(),
+    -- When the present life of the pipeline began, and how many before it ended
+    -- early: a message that ends the process is looked for after several.
+    began_at   timestamptz    NOT NULL DEFAULT now(),
+    crashes    int            NOT NULL DEFAULT 0,
+    -- While it is looked for: the message that was sent last, and the one that was
+    -- when a life ended, with the number of such ends in a row.
+    started_id bigint,
+    suspect_id bigint,
+    suspected  int            NOT NULL DEFAULT 0,
 
     CONSTRAINT target_is_an_identifier CHECK (
         target COLLATE "C" ~ '^[a-z][a-z0-9_]*$' AND octet_length(target) <= 63

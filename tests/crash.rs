@@ -1,5 +1,6 @@
 //! Relays that die without a warning: what is marked was confirmed, what comes twice is the same.
 
 mod kill;
+mod killer;
 mod point;
 mod take_over;

@@ -29,6 +29,7 @@ use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
+use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
@@ -147,7 +148,8 @@ async fn run_once<T: Target + 'static>(
     target: T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
-    let takeover = take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
+    let takeover =
+        take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
     let Some(takeover) = takeover else { return Ok(()) };
     context.proven.database();
     let Takeover {
@@ -159,6 +161,7 @@ async fn run_once<T: Target + 'static>(
         open,
         predecessor_id,
         parked,
+        past,
         retry_rows,
     } = takeover;
     let name = &context.target.name;
@@ -173,12 +176,14 @@ async fn run_once<T: Target + 'static>(
         progress: Progress::new(settled.clone(), open.clone()),
         takeover_id: predecessor_id,
         parked,
+        past,
     };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
+    let last_mark = marks.clone();
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
@@ -212,6 +217,12 @@ async fn run_once<T: Target + 'static>(
         if let Err(panic) = ended {
             return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
         }
+    }
+    // The target ended without a panic, so no message ended it.
+    let end = Mark { ended: true, ..Mark::default() };
+    if last_mark.send(end).await.is_ok() {
+        drop(last_mark);
+        let _ = tokio::time::timeout(context.lease.ttl, tasks.join_next()).await;
     }
     tasks.shutdown().await;
     outcome

@@ -14,10 +14,11 @@ impl Flow {
         }
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
         let mut mark = self.progress.take_mark(now);
-        if self.parked.has_work() {
+        if self.parked.has_work() || self.careful.has_work() {
             mark.get_or_insert_default();
         }
         if let Some(mark) = &mut mark {
+            self.careful.complete(mark);
             self.parked.complete(mark);
         }
         mark
@@ -27,6 +28,7 @@ impl Flow {
     pub fn on_marked(&mut self, mark: &Mark, number: u64) {
         self.progress.marked(mark);
         self.parked.marked(mark);
+        self.careful.marked(mark);
         self.stragglers.marked(mark, number);
         self.retry_wanted |= !mark.keys.is_empty()
             || !mark.resolved.is_empty()

@@ -206,6 +206,7 @@ impl Steady<'_> {
                 && let Some(submission) = self.flow.next_send(now)
             {
                 crash::point(crash::BEFORE_SEND);
+                crash::sending(submission.message.id());
                 batch.push(submission);
             }
             if batch.is_empty() {
