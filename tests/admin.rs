@@ -3,6 +3,7 @@
 mod check;
 mod dead;
 mod grant;
+mod pooler;
 mod rebuild;
 mod status;
 mod target;

@@ -14,7 +14,7 @@ mod config;
 mod log;
 mod notify;
 
-pub(crate) use config::RelayConfig;
+pub(crate) use config::{RelayConfig, quoted};
 use log::Log;
 use notify::NotifySocket;
 
