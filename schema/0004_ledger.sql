@@ -62,7 +62,7 @@ CREATE TABLE outbox.retry (
     holds      boolean     NOT NULL,
     target     text        NOT NULL,
     class      text        NOT NULL,
-    key        text,
+    key        text        COLLATE "C",
     reason     text,
 
     PRIMARY KEY (target, id),
@@ -86,7 +86,7 @@ CREATE TABLE outbox.dead (
     reason     text        NOT NULL,
     topic      text        NOT NULL,
     type       text,
-    key        text,
+    key        text        COLLATE "C",
     headers    jsonb,
     payload    bytea,
 
