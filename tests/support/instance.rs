@@ -61,6 +61,13 @@ impl Instance {
         self.run("kill", &[]).await;
     }
 
+    /// What RabbitMQ has logged so far.
+    pub(crate) fn rabbitmq_log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.join("own/log")).expect("RabbitMQ logs");
+        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file?.path());
+        files.map(|file| read(file).expect("a log can be read")).collect()
+    }
+
     /// RabbitMQ's own tool.
     pub(crate) async fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(self.folder.join("rabbitmqctl"));
