@@ -171,7 +171,7 @@ pub struct Flow {
     refused: RefusedRows,
     /// Tickets without an outcome whose rows stand in `retry`; the messages are not kept.
     stragglers: HashMap<Ticket, (i64, Option<String>)>,
-    /// The highest id that a predecessor may have sent, and how many messages its window held.
+    /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
     takeover: (i64, usize),
     start_gaps: Option<StartGaps>,
     /// Messages sent for the first time so far.
@@ -190,11 +190,12 @@ pub struct Flow {
 
 impl Flow {
     /// A flow over the ledger as the database has it. Rows up to `takeover_id` may have been sent by
-    /// a predecessor: the first window of them says so (`None`: there was none).
+    /// a predecessor: the first of them say so (`None`: there was none).
     #[must_use]
     pub fn new(policy: Policy, progress: Progress, takeover_id: Option<i64>, seed: u64) -> Self {
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
-        let takeover = takeover_id.map_or((0, 0), |id| (id, policy.window_messages_max));
+        // What was in flight, and room for what was confirmed and not marked yet: a few milliseconds' worth.
+        let takeover = takeover_id.map_or((0, 0), |id| (id, 2 * policy.window_messages_max));
         Self {
             policy,
             jitter: Jitter::new(seed),
