@@ -73,7 +73,7 @@ CREATE TABLE outbox.retry (
     holds      boolean     NOT NULL,
     target     text        NOT NULL,
     class      text        NOT NULL,
-    key        text,
+    key        text        COLLATE "C",
     reason     text,
     -- What a parked row waits for, as the relay names it.
     destination text,
@@ -102,7 +102,7 @@ CREATE TABLE outbox.dead (
     reason     text        NOT NULL,
     topic      text        NOT NULL,
     type       text,
-    key        text,
+    key        text        COLLATE "C",
     headers    jsonb,
     payload    bytea,
 

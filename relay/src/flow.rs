@@ -119,7 +119,7 @@ pub struct Flow {
     parked: Parked,
     careful: Careful,
     stragglers: Stragglers,
-    /// The highest id that a predecessor may have sent, and how many messages its window held.
+    /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
     takeover: (i64, usize),
     start_gaps: Option<StartGaps>,
     /// Messages sent for the first time so far.
@@ -142,7 +142,8 @@ impl Flow {
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
         let Begin { progress, takeover_id, parked: destinations, past } = begin;
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
-        let takeover = takeover_id.map_or((0, 0), |id| (id, policy.window_messages_max));
+        // What was in flight, and room for what was confirmed and not marked yet.
+        let takeover = takeover_id.map_or((0, 0), |id| (id, 2 * policy.window_messages_max));
         let mut parked = Parked::default();
         parked.load(destinations);
         Self {

@@ -3,7 +3,7 @@
 use super::{Context, PipelineError};
 use crate::admin;
 use crate::board::State;
-use crate::database::Session;
+use crate::database::{Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
 use crate::ledger::mark::Marker;
@@ -34,6 +34,7 @@ pub(super) async fn take_over(
     shutdown: &Shutdown,
 ) -> Result<Option<Takeover>, PipelineError> {
     let name = &context.target.name;
+    refuse_pooler(&context.database, &context.session_name("start")).await?;
     let session = Session::connect(&context.database, &context.session_name("lease")).await?;
     let identity = session.identity().await?;
     let Some(mut lease) = lock(context, shutdown, session).await? else { return Ok(None) };

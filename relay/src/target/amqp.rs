@@ -76,7 +76,11 @@ impl Target for AmqpTarget {
 
     async fn disconnect(&mut self) {
         if let Some(channel) = self.channel.take() {
-            channel.connection.close().await;
+            if channel.is_idle() {
+                channel.connection.farewell().await;
+            } else {
+                channel.connection.close().await;
+            }
         }
     }
 
@@ -97,7 +101,7 @@ impl Target for AmqpTarget {
             match Connection::open(&self.config).await {
                 Ok(mut connection) => {
                     missing.extend(connection.missing_exchange(name).await);
-                    connection.close().await;
+                    connection.farewell().await;
                 }
                 Err(error) => missing.push(format!("exchange {name:?}: {error}")),
             }
@@ -116,6 +120,13 @@ impl Publishing {
             refused: vec![],
             lost: false,
         }
+    }
+
+    /// Whether nothing can be published, nor is anything that was still unconfirmed.
+    fn is_idle(&self) -> bool {
+        let none = self.waiting.is_empty() && self.unseen.is_empty();
+        // lapin writes nothing to a blocked broker, not even a farewell.
+        none && !self.lost && !self.connection.is_blocked()
     }
 
     fn publish_waiting(&mut self, routes: &[RouteConfig], on_wire_max: usize) {

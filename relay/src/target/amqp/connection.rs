@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -32,6 +33,9 @@ use crate::tls;
 
 /// Shown in RabbitMQ's list of connections.
 const CONNECTION_NAME: &str = "outbox-relay";
+
+/// A broker that answers nothing is not waited for: nothing depends on a polite end.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One publish, to its confirm.
 pub(super) type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
@@ -85,14 +89,15 @@ impl Connection {
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
-        let authority = (uri.authority.host.as_str(), uri.authority.port);
+        let host = host(&uri).to_owned();
+        let authority = (host.as_str(), uri.authority.port);
         let addresses: Vec<_> = tokio::net::lookup_host(authority).await?.collect();
         let socket = SocketGuard(Arc::default());
         let shared = Arc::clone(&socket.0);
         let connection = lapin::Connection::connector(
             uri,
             lapin::runtime::default_runtime()?,
-            async move |uri, runtime| {
+            async move |_, runtime| {
                 let stream = AsyncTcpStream::connect(&runtime, addresses.clone()).await?;
                 let AsyncTcpStream::Plain(tcp) = &stream else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
@@ -100,7 +105,7 @@ impl Connection {
                 shared.register(tcp.get_ref())?;
                 match &tls {
                     None => Ok(stream),
-                    Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
+                    Some(tls) => Ok(stream.into_rustls(tls, &host).await?),
                 }
             },
             ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into()),
@@ -168,6 +173,21 @@ impl Connection {
         }
     }
 
+    /// Closes the connection as the protocol has it, so that the broker logs no warning, and cuts it
+    /// if that takes long. Only for a connection on which nothing is unconfirmed: it writes.
+    ///
+    /// Cancel safety: a dropped future cuts the connection.
+    pub(super) async fn farewell(self) {
+        let Self { socket, channel, mut thread, .. } = self;
+        // The last handle: lapin closes the channel and the connection, and its thread ends.
+        drop(channel);
+        let ended = async { while thread.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
+            socket.0.cut();
+            while thread.join_next().await.is_some() {}
+        }
+    }
+
     /// Cuts the connection: from now on nothing is written, and what was not yet on the wire is
     /// discarded. Waits until lapin's thread has let go of the socket.
     ///
@@ -208,6 +228,12 @@ fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
     let seconds = config.heartbeat.as_secs().clamp(1, u16::MAX.into());
     uri.query.heartbeat = u16::try_from(seconds).ok();
     Ok(uri)
+}
+
+/// An IPv6 address stands in brackets in a url, and nowhere else.
+fn host(uri: &AMQPUri) -> &str {
+    let host = uri.authority.host.as_str();
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn configuration(reason: String, hint: &str) -> ConnectError {
@@ -266,5 +292,20 @@ struct SocketGuard(Arc<Socket>);
 impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.0.cut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_one_without_its_brackets() {
+        let uri: AMQPUri = "amqps://relay@[::1]:5673/%2f".parse().unwrap();
+        assert_eq!(host(&uri), "::1");
+        let mut found = tokio::net::lookup_host((host(&uri), uri.authority.port)).await.unwrap();
+        assert_eq!(found.next(), Some("[::1]:5673".parse().unwrap()));
+        let uri: AMQPUri = "amqp://relay@mq/%2f".parse().unwrap();
+        assert_eq!(host(&uri), "mq");
     }
 }
