@@ -14,6 +14,7 @@ mod daemon;
 mod delivery;
 mod hostile;
 mod keeper;
+mod leadership;
 mod outage;
 mod schema;
 mod source;

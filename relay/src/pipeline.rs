@@ -32,6 +32,7 @@ use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::source::{BellHandle, Ports, Reader, Start};
 use crate::target::Target;
+use crate::target::fence::FenceName;
 use driver::drive;
 use feed::Feed;
 use link::Link;
@@ -86,7 +87,7 @@ impl Context {
 /// Only what no restart of the pipeline can mend ([`PipelineError::Configuration`]).
 pub async fn supervise<T: Target + 'static>(
     context: Context,
-    make: impl Fn() -> T,
+    make: impl Fn(FenceName) -> T,
     shutdown: Shutdown,
 ) -> Result<(), PipelineError> {
     let name = context.target.name.clone();
@@ -95,7 +96,7 @@ pub async fn supervise<T: Target + 'static>(
     let mut failures = 0;
     while !shutdown.stop.is_cancelled() {
         let began = Instant::now();
-        let Err(error) = run_once(&context, make(), &shutdown).await else { return Ok(()) };
+        let Err(error) = run_once(&context, &make, &shutdown).await else { return Ok(()) };
         // A life that lasted is no failure in a row.
         failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
         let pause = match error {
@@ -134,12 +135,11 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(10);
 /// One life: from the lock to its loss, or to the end of the daemon.
 async fn run_once<T: Target + 'static>(
     context: &Context,
-    target: T,
+    make: &impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
-    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, retry_rows } =
-        takeover;
+    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, .. } = takeover;
     let name = &context.target.name;
     tracing::info!(
         target_name = name,
@@ -154,7 +154,7 @@ async fn run_once<T: Target + 'static>(
         predecessor_id,
         seed(),
     );
-    let (feed, ports) = Feed::new(context, retry_rows);
+    let (feed, ports) = Feed::new(context, takeover.retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
@@ -166,7 +166,12 @@ async fn run_once<T: Target + 'static>(
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked)));
+    publishing.spawn(drive(
+        make(takeover.fence),
+        command_queue,
+        report_queue,
+        Arc::clone(&blocked),
+    ));
 
     let steady = Steady {
         context,

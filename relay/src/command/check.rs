@@ -5,6 +5,7 @@ mod broker;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
+use uuid::Uuid;
 
 use super::output;
 use super::table::printable;
@@ -29,9 +30,10 @@ pub struct CheckArgs {
 pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
-    findings.extend(in_database(config).await);
+    let (in_database, outbox_id) = in_database(config).await;
+    findings.extend(in_database);
     for target in &config.targets {
-        findings.extend(broker::look(target).await);
+        findings.extend(broker::look(target, outbox_id).await);
     }
     if args.json {
         output::print_json(&findings)?;
@@ -47,18 +49,19 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     }
 }
 
-async fn in_database(config: &Config) -> Vec<Finding> {
+/// With the outbox's id, if it could be read.
+async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
     let schema: Schema = match config.database.schema.parse() {
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "another `schema` under [database]";
-            return vec![Finding::fail("configuration", format!("{error}"), remedy)];
+            return (vec![Finding::fail("configuration", format!("{error}"), remedy)], None);
         }
     };
     let connect = || Session::connect(&config.database, "outbox-relay check");
     let (one, other) = match (connect().await, connect().await) {
         (Ok(one), Ok(other)) => (one, other),
-        (Err(error), _) | (_, Err(error)) => return vec![unreachable(&error)],
+        (Err(error), _) | (_, Err(error)) => return (vec![unreachable(&error)], None),
     };
     let names: Vec<String> = config.targets.iter().map(|target| target.name.clone()).collect();
     let mut findings = vec![Finding::ok("database", "reachable")];
@@ -69,7 +72,9 @@ async fn in_database(config: &Config) -> Vec<Finding> {
     if direct {
         findings.extend(check::database(&one, &schema, &names).await);
     }
-    findings
+    // Whatever is wrong with it has been said.
+    let outbox_id = one.query_one(&schema.sql("SELECT outbox_id FROM outbox.meta"), &[]).await;
+    (findings, outbox_id.ok().map(|row| row.get(0)))
 }
 
 fn unreachable(error: &DatabaseError) -> Finding {

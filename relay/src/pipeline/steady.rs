@@ -255,6 +255,7 @@ impl Steady<'_> {
                     hint,
                 });
             }
+            Report::NotConnected(ConnectError::Fenced(reason)) => self.fenced(reason),
             Report::NotConnected(error) => self.paused(&error.to_string()),
             Report::Disconnected => self.paused("disconnected"),
             Report::Events(events) => self.on_events(events),
@@ -275,6 +276,14 @@ impl Steady<'_> {
             }
             self.flow.on_event(event);
         }
+    }
+
+    fn fenced(&mut self, reason: String) {
+        let name = &self.context.target.name;
+        if self.link.fenced(Instant::now()) {
+            tracing::info!(target_name = name, reason, "waiting for the fence");
+        }
+        self.context.board.set(name, State::Paused(reason));
     }
 
     fn paused(&mut self, reason: &str) {

@@ -14,8 +14,9 @@ use tokio::time::Instant;
 use self::classify::{Verdict, classify};
 use self::producer::Producer;
 use self::record::{destination, record};
+use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, KafkaFence};
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
 
@@ -30,6 +31,7 @@ const HELD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 pub struct KafkaTarget {
     config: KafkaConfig,
     routes: Vec<RouteConfig>,
+    fence: Option<FenceName>,
     session: Option<Session>,
 }
 
@@ -50,10 +52,11 @@ struct Session {
 }
 
 impl KafkaTarget {
-    /// A target that is not connected.
+    /// A target that is not connected. `fence` is its `transactional.id`, if `config` says so.
     #[must_use]
-    pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>) -> Self {
-        Self { config, routes, session: None }
+    pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>, fence: FenceName) -> Self {
+        let fence = (config.fence == KafkaFence::Transaction).then_some(fence);
+        Self { config, routes, fence, session: None }
     }
 }
 

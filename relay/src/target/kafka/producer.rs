@@ -193,6 +193,7 @@ mod tests {
             brokers: "kafka:9092".into(),
             linger: Duration::from_micros(1500),
             compression: "zstd".into(),
+            fence: crate::config::KafkaFence::Off,
             properties: vec![own("acks", "1"), own("client.id", "mine")],
             secret_properties: vec![("message.timeout.ms".to_owned(), "5".to_owned().into())],
             connect_timeout: Duration::from_secs(5),
