@@ -12,6 +12,7 @@ mod driver;
 mod faulty;
 mod kafka;
 mod kafka_fault;
+mod kafka_fence;
 mod kafka_wire;
 mod row;
 mod tls;

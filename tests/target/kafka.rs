@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use outbox_relay::config::{KafkaConfig, KafkaFence};
 use outbox_relay::route::{Destination, RouteConfig, Template};
+use outbox_relay::target::fence::FenceName;
 use outbox_relay::target::kafka::KafkaTarget;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -43,6 +44,12 @@ impl Kafka {
     /// A target whose only route leads to the topic.
     pub(super) fn target(&self) -> KafkaTarget {
         target(config(), vec![route(&self.topic, vec![])])
+    }
+
+    /// The same, under a fence.
+    pub(super) fn fenced(&self, fence: FenceName) -> KafkaTarget {
+        let config = KafkaConfig { fence: KafkaFence::Transaction, ..config() };
+        KafkaTarget::new(config, vec![route(&self.topic, vec![])], fence)
     }
 
     /// Everything in the topic, partition by partition, in order.

@@ -16,7 +16,8 @@ use super::{KafkaConfig, KafkaFence, TlsConfig, TlsMode, tls};
 const COMPRESSIONS: [(&str, &str); 5] =
     [("none", "none"), ("gzip", "gzip"), ("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")];
 
-const FENCES: [(&str, KafkaFence); 1] = [("none", KafkaFence::Off)];
+const FENCES: [(&str, KafkaFence); 2] =
+    [("none", KafkaFence::Off), ("transaction", KafkaFence::Transaction)];
 
 const MECHANISMS: [(&str, &str); 3] =
     [("PLAIN", "PLAIN"), ("SCRAM-SHA-256", "SCRAM-SHA-256"), ("SCRAM-SHA-512", "SCRAM-SHA-512")];
