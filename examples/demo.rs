@@ -43,7 +43,7 @@ async fn main() -> ExitCode {
     migrate(&database).await;
 
     step("exchange and queue `orders` in RabbitMQ, topic `orders` in Kafka");
-    let amqp = AmqpDestination::declare(&Services::amqp(), DESTINATION, QueueKind::Classic).await;
+    let amqp = AmqpDestination::create(&Services::amqp(), DESTINATION, QueueKind::Classic).await;
     let kafka = KafkaDestination::create(&Services::kafka(), DESTINATION, PARTITIONS).await;
     let consumers = [
         ("RabbitMQ", Consumer::start(Destination::Amqp(amqp))),

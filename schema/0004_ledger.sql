@@ -52,7 +52,9 @@ CREATE INDEX hole_open ON outbox.hole (target) WHERE dead_at IS NULL;
 CREATE INDEX hole_dead ON outbox.hole (target) WHERE dead_at IS NOT NULL;
 
 -- Settled in the ledger, and yet to be delivered. holds: later rows of the same
--- key wait for this one. next_at stands on the head of a key only.
+-- key wait for this one. next_at stands on the head of a key only; infinity: until
+-- its destination works again (parked), or until a person releases it (poison: it
+-- is dead and holds its key).
 CREATE TABLE outbox.retry (
     id         bigint      NOT NULL,
     next_at    timestamptz,
@@ -64,14 +66,19 @@ CREATE TABLE outbox.retry (
     class      text        NOT NULL,
     key        text,
     reason     text,
+    -- What a parked row waits for, as the relay names it.
+    destination text,
 
     PRIMARY KEY (target, id),
     CONSTRAINT attempts_is_not_negative CHECK (attempts >= 0),
     CONSTRAINT class_is_known CHECK (
-        class IN ('refused', 'parked', 'held', 'straggler', 'late', 'requeued', 'replayed')
+        class IN ('refused', 'parked', 'held', 'straggler', 'poison', 'late', 'requeued', 'replayed')
     )
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX retry_by_key ON outbox.retry (target, key, id) WHERE holds;
+-- Rows that wait for a destination: one of them tries it, and all are released at once.
+CREATE INDEX retry_parked ON outbox.retry (target, destination, id)
+WHERE next_at = 'infinity' AND destination IS NOT NULL;
 CREATE INDEX retry_due ON outbox.retry (target, next_at) WHERE next_at IS NOT NULL;
 
 -- Given up for one target: a full copy, since retention does not wait for it.

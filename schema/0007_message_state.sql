@@ -11,7 +11,7 @@ SELECT
         WHEN NOT ledger.settled @> message.id OR coalesce(open.ranges @> message.id, false) THEN 'pending'
         ELSE coalesce(
             (
-                SELECT CASE retry.class WHEN 'held' THEN 'held' ELSE 'retrying' END
+                SELECT CASE retry.class WHEN 'held' THEN 'held' WHEN 'poison' THEN 'dead' ELSE 'retrying' END
                 FROM outbox.retry
                 WHERE retry.target = ledger.target AND retry.id = message.id
             ),

@@ -16,6 +16,7 @@ mod hostile;
 mod keeper;
 mod leadership;
 mod outage;
+mod policy;
 mod schema;
 mod source;
 mod target;

@@ -184,6 +184,10 @@ pub struct TargetConfig {
     pub routes: Vec<RouteConfig>,
     /// What happens to a row that no route takes.
     pub unrouted: Unrouted,
+    /// How many messages of a key may be in flight.
+    pub order: Order,
+    /// What becomes of a key whose message is buried.
+    pub on_poison: OnPoison,
     /// Where a new target begins.
     pub start: Start,
     /// Messages in flight.
@@ -217,6 +221,25 @@ pub enum Unrouted {
     Settle,
     /// The target stops and names the row's topic.
     Stop,
+}
+
+/// How many messages of one ordering key may be unconfirmed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As many as the window has room for: fast, and what is in flight behind a refused message
+    /// passes it.
+    Pipelined,
+    /// One: nothing ever passes an earlier message of its key.
+    Strict,
+}
+
+/// What becomes of an ordering key whose message is buried (goes to `dead`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum OnPoison {
+    /// Its later messages are sent.
+    Skip,
+    /// They wait until a person has dealt with the dead one.
+    HoldKey,
 }
 
 /// Where a target that has no ledger yet begins.

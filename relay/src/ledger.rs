@@ -6,6 +6,9 @@
 pub mod mark;
 pub mod progress;
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use crate::range::RangeSet;
 
 /// One change of the ledger: everything in it becomes true in one statement, or nothing does.
@@ -31,6 +34,11 @@ pub struct Mark {
     pub retry_growth: i64,
     /// Ordering keys whose rows in `retry` changed: their head must be due.
     pub keys: Vec<String>,
+    /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
+    /// Once committed, those for which more waits.
+    pub releases: Vec<Arc<str>>,
+    /// Parked destinations that another row must probe. Once committed, those that no row waits for.
+    pub probes: Vec<Arc<str>>,
 }
 
 impl Mark {
@@ -42,6 +50,8 @@ impl Mark {
             && self.set_aside.is_empty()
             && self.resolved.is_empty()
             && self.buried.is_empty()
+            && self.releases.is_empty()
+            && self.probes.is_empty()
     }
 
     /// Whether `settled` is all of it: then the statement that runs thousands of times suffices.
@@ -67,12 +77,25 @@ pub struct SetAside {
     pub holds: bool,
     /// How often it was refused.
     pub attempts: u32,
-    /// When it is due, counted from the commit; `None`: when it becomes the head of its key.
-    pub due_in: Option<std::time::Duration>,
+    /// When it is due.
+    pub due: Due,
     /// Why it is there.
     pub class: Class,
     /// For people.
     pub reason: Option<String>,
+    /// What it waits for, if its class is `parked`.
+    pub destination: Option<Arc<str>>,
+}
+
+/// When a row of `retry` is due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Due {
+    /// When it becomes the head of its key.
+    Head,
+    /// This long after the commit.
+    In(Duration),
+    /// When its destination works again, or a person releases it.
+    Never,
 }
 
 /// Why a row stands in `retry`: the values of `retry.class`.
@@ -84,6 +107,10 @@ pub enum Class {
     Held,
     /// Sent, and without an outcome for long while later ones were confirmed.
     Straggler,
+    /// Its destination is missing or forbidden.
+    Parked,
+    /// It is dead, and its key is held until a person releases it.
+    Poison,
 }
 
 impl Class {
@@ -94,6 +121,8 @@ impl Class {
             Self::Refused => "refused",
             Self::Held => "held",
             Self::Straggler => "straggler",
+            Self::Parked => "parked",
+            Self::Poison => "poison",
         }
     }
 }
@@ -105,8 +134,26 @@ pub struct Buried {
     pub id: i64,
     /// The key that it holds until the burial is committed.
     pub key: Option<String>,
+    /// It holds the key after that as well, by a row in `retry`, until a person releases it.
+    pub holds: bool,
     /// How often it was tried.
     pub attempts: u32,
     /// For people: what refused it, with the limit and the actual size where there is one.
     pub reason: String,
+}
+
+impl Buried {
+    /// The row of `retry` that goes on holding the key.
+    pub(crate) fn holding_row(&self) -> Option<SetAside> {
+        self.holds.then(|| SetAside {
+            id: self.id,
+            key: self.key.clone(),
+            holds: true,
+            attempts: self.attempts,
+            due: Due::Never,
+            class: Class::Poison,
+            reason: Some(self.reason.clone()),
+            destination: None,
+        })
+    }
 }

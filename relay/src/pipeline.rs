@@ -26,7 +26,7 @@ pub use error::PipelineError;
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::database::Session;
-use crate::flow::{Backoff, Flow, Policy};
+use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::progress::Progress;
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
@@ -68,10 +68,16 @@ impl Context {
     fn policy(&self) -> Policy {
         let target = &self.target;
         Policy {
+            order: target.order,
+            on_poison: target.on_poison,
             window_messages_max: target.window_messages_max,
             window_bytes_max: target.window_bytes_max,
             attempts_max: target.attempts_max,
             retry_backoff: Backoff { min: target.retry_backoff_min, max: target.retry_backoff_max },
+            probe_backoff: Backoff {
+                min: target.retry_backoff_min,
+                max: target.outage_backoff_max,
+            },
             confirm_timeout: target.confirm_timeout,
             straggler_after: target.straggler_after,
             stragglers_max: target.stragglers_max,
@@ -139,7 +145,18 @@ async fn run_once<T: Target + 'static>(
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
-    let Takeover { lease, marker, reader, floor, settled, open, predecessor_id, .. } = takeover;
+    let Takeover {
+        lease,
+        marker,
+        reader,
+        floor,
+        settled,
+        open,
+        predecessor_id,
+        parked,
+        retry_rows,
+        fence,
+    } = takeover;
     let name = &context.target.name;
     tracing::info!(
         target_name = name,
@@ -148,13 +165,13 @@ async fn run_once<T: Target + 'static>(
     );
     let clock = lease.clock();
     let now = Instant::now();
-    let flow = Flow::new(
-        context.policy(),
-        Progress::new(settled.clone(), open.clone()),
-        predecessor_id,
-        seed(),
-    );
-    let (feed, ports) = Feed::new(context, takeover.retry_rows);
+    let begin = Begin {
+        progress: Progress::new(settled.clone(), open.clone()),
+        takeover_id: predecessor_id,
+        parked,
+    };
+    let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
+    let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
@@ -166,12 +183,7 @@ async fn run_once<T: Target + 'static>(
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    publishing.spawn(drive(
-        make(takeover.fence),
-        command_queue,
-        report_queue,
-        Arc::clone(&blocked),
-    ));
+    publishing.spawn(drive(make(fence), command_queue, report_queue, Arc::clone(&blocked)));
 
     let steady = Steady {
         context,

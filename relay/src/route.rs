@@ -19,6 +19,37 @@ pub struct RouteConfig {
     pub destination: Destination,
 }
 
+impl RouteConfig {
+    /// Where a row of this route goes.
+    ///
+    /// # Errors
+    /// A template needs what the row does not have.
+    pub fn place(&self, message: &Message) -> Result<Place, Absent> {
+        Ok(match &self.destination {
+            Destination::Amqp { exchange, routing_key, .. } => {
+                let whole = format!("exchange {:?}", exchange.render(message)?);
+                Place {
+                    full: format!("{whole}, routing key {:?}", routing_key.render(message)?),
+                    whole,
+                }
+            }
+            Destination::Kafka { topic, .. } => {
+                let whole = format!("topic {:?}", topic.render(message)?);
+                Place { full: whole.clone(), whole }
+            }
+        })
+    }
+}
+
+/// Where one row goes, for people and as the name of what may be missing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Place {
+    /// The exchange, or the Kafka topic.
+    pub whole: String,
+    /// Exchange and routing key, or the Kafka topic.
+    pub full: String,
+}
+
 /// Where the rows of a route go. The kind is that of the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Destination {

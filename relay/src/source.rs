@@ -116,6 +116,8 @@ pub struct RetryRow {
     pub class: String,
     /// The replay it belongs to.
     pub replay: Option<Uuid>,
+    /// What it waits for, if it is parked.
+    pub destination: Option<String>,
     /// It is due itself; the others wait behind one that is.
     pub head: bool,
 }

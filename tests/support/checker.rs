@@ -30,6 +30,13 @@ pub(crate) struct Committed {
     pub(crate) committed_at_us: Option<i64>,
 }
 
+impl Committed {
+    /// Whether its key is one of those with this prefix.
+    pub(crate) fn is_of(&self, key_prefix: &str) -> bool {
+        self.key.as_ref().is_some_and(|key| key.starts_with(key_prefix))
+    }
+}
+
 /// One message as a consumer received it.
 #[derive(Debug, Clone)]
 pub(crate) struct Delivery {

@@ -59,6 +59,14 @@ impl Consumer {
         Self { inbox, destination, _task: task }
     }
 
+    /// The exchange in front of it, if it reads from RabbitMQ.
+    pub(crate) fn exchange(&self) -> Option<&str> {
+        match &self.destination {
+            Destination::Amqp(amqp) => Some(&amqp.exchange),
+            Destination::Kafka(_) => None,
+        }
+    }
+
     /// Everything received so far, in the order of arrival.
     pub(crate) fn deliveries(&self) -> Vec<Delivery> {
         self.inbox.state().deliveries.clone()

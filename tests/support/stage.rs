@@ -28,7 +28,7 @@ impl Stage {
 
     /// Target `amqp`, on a queue of its own.
     pub(crate) async fn with_amqp(self, url: &str, kind: QueueKind) -> Self {
-        let destination = AmqpDestination::declare(url, &unique(), kind).await;
+        let destination = AmqpDestination::create(url, &unique(), kind).await;
         self.with("amqp", Destination::Amqp(destination))
     }
 
@@ -59,6 +59,12 @@ impl Stage {
 
     pub(crate) async fn session(&self) -> Session {
         self.database.connect().await
+    }
+
+    /// The exchange of the AMQP target.
+    pub(crate) fn exchange(&self) -> &str {
+        let amqp = self.consumers.iter().find_map(|(_, consumer)| consumer.exchange());
+        amqp.expect("the stage has an AMQP target")
     }
 
     /// Waits until every target has settled every row.

@@ -122,7 +122,8 @@ const IDS_NAMED_MAX: usize = 100;
 const COLUMNS: &str = "
 dead.target, dead.id, message_id, topic, type, key, attempts, class, reason, created_at, died_at,
 octet_length(payload) AS payload_bytes,
-EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id) AS requeued";
+EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id
+        AND retry.class <> 'poison') AS requeued";
 
 // $1 to $7. strpos and not LIKE: a reason is full of underscores and percent signs.
 const CHOSEN: &str = "
@@ -135,7 +136,8 @@ AND ($6::float8 IS NULL OR dead.died_at <= now() - make_interval(secs => $6))
 AND ($7::float8 IS NULL OR dead.died_at >= now() - make_interval(secs => $7))";
 
 const NOT_REQUEUED: &str = "
-NOT EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id)";
+NOT EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id
+            AND retry.class <> 'poison')";
 
 /// The chosen dead messages, those that died last first, at most `rows_max`.
 ///
@@ -188,7 +190,7 @@ pub async fn payload(
 }
 
 /// Puts the chosen messages of one target into `retry` again, with no attempts, due at once, holding
-/// nobody. Under `@floor`, so that retention sees the `retry` row or has deleted the message before.
+/// nobody; one that holds its key (`on_poison = "hold_key"`) goes on holding it until it is delivered. Under `@floor`, so that retention sees the `retry` row or has deleted the message before.
 ///
 /// With `dry_run` everything is done, counted and rolled back.
 ///
@@ -206,7 +208,9 @@ pub async fn requeue(
         "INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason)
          SELECT target, id, key, false, 0, now(), 'requeued', reason
          FROM outbox.dead WHERE {CHOSEN} AND {NOT_REQUEUED} ORDER BY id LIMIT $8
-         ON CONFLICT (target, id) DO NOTHING
+         ON CONFLICT (target, id) DO UPDATE
+         SET class = 'requeued', attempts = 0, next_at = now()
+         WHERE retry.class = 'poison'
          RETURNING id"
     );
     let transaction = floor::hold(client, schema).await?;
@@ -221,7 +225,7 @@ pub async fn requeue(
 }
 
 /// Deletes the chosen dead messages of one target and records who decided it, and why. Messages that
-/// are requeued are left alone. Under `@floor`, so that nobody requeues them meanwhile.
+/// are requeued are left alone; a key that one of them held is free. Under `@floor`, so that nobody requeues them meanwhile.
 ///
 /// With `dry_run` everything is done, counted and rolled back.
 ///
@@ -257,9 +261,26 @@ pub async fn discard(
             &[&CHANGE_ROWS_MAX, &decision.reason, &decision.by],
         )
         .await?;
+    let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
+    transaction.execute(&schema.sql(RELEASE_KEYS), &[&target, &ids]).await?;
     end(transaction, dry_run).await?;
     Ok(changed(&rows))
 }
+
+// The rows that held a key for the sake of a dead message go, and the next of the key is due.
+const RELEASE_KEYS: &str = "
+WITH released AS (
+    DELETE FROM outbox.retry
+    WHERE target = $1 AND id = ANY ($2) AND class = 'poison' RETURNING id, key
+)
+UPDATE outbox.retry SET next_at = now()
+FROM (SELECT key, array_agg(id) AS ids FROM released GROUP BY key) AS free,
+     LATERAL (
+         SELECT next.id FROM outbox.retry AS next
+         WHERE next.target = $1 AND next.key = free.key AND next.holds AND next.id <> ALL (free.ids)
+         ORDER BY next.id LIMIT 1
+     ) AS head
+WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
 
 async fn end(transaction: tokio_postgres::Transaction<'_>, dry_run: bool) -> Result<(), Error> {
     if dry_run { transaction.rollback().await } else { transaction.commit().await }

@@ -148,6 +148,8 @@ pub(super) struct RawTarget {
     pub(super) tls: Table<RawTls>,
     pub(super) route: Option<Vec<Table<RawRoute>>>,
     pub(super) unrouted: Setting,
+    pub(super) order: Setting,
+    pub(super) on_poison: Setting,
     pub(super) start: Setting,
     pub(super) window_messages_max: Setting,
     pub(super) window_bytes_max: Setting,

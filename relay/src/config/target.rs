@@ -7,7 +7,9 @@ use super::duration::format_duration;
 use super::raw::{RawTarget, Setting};
 use super::section::Section;
 use super::size::format_size;
-use super::{BrokerConfig, SourceConfig, Start, TargetConfig, Unrouted, amqp, kafka, route};
+use super::{
+    BrokerConfig, OnPoison, Order, SourceConfig, Start, TargetConfig, Unrouted, amqp, kafka, route,
+};
 
 /// The kind of a target.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,6 +46,8 @@ pub(super) fn check(
         }
     };
     let unrouted = [("settle", Unrouted::Settle), ("stop", Unrouted::Stop)];
+    let order = [("pipelined", Order::Pipelined), ("strict", Order::Strict)];
+    let on_poison = [("skip", OnPoison::Skip), ("hold_key", OnPoison::HoldKey)];
     let start = [("earliest", Start::Earliest), ("now", Start::Now)];
     let (pause, day) = (Duration::from_millis(1), Duration::from_secs(86_400));
     let target = TargetConfig {
@@ -51,6 +55,8 @@ pub(super) fn check(
         broker,
         routes: route::check(raw, kind, s),
         unrouted: s.choice("unrouted", &raw.unrouted, &unrouted).unwrap_or(Unrouted::Settle),
+        order: s.choice("order", &raw.order, &order).unwrap_or(Order::Pipelined),
+        on_poison: s.choice("on_poison", &raw.on_poison, &on_poison).unwrap_or(OnPoison::Skip),
         start: s.choice("start", &raw.start, &start).unwrap_or(Start::Earliest),
         window_messages_max: s.integer(
             "window_messages_max",

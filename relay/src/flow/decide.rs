@@ -13,29 +13,32 @@ pub(super) enum Verdict {
     Retry { attempts: u32, due_in: Duration, reason: String },
     /// It goes to `dead`.
     Bury { attempts: u32, reason: String },
-    /// It is sent again, alone, before anything is said about it.
-    Alone,
+    /// It waits for its destination; nobody counts this against it.
+    Park { reason: String },
+    /// It is sent again with fewer others, or alone, before anything is said about it.
+    Suspect,
 }
 
-/// Decides. `attempts` are the refusals before this one; `alone` says whether nothing else was in
+/// Decides. `attempts` are the refusals before this one; `single` says whether nothing else was in
 /// flight with the message, so that the refusal can only be about it.
 pub(super) fn decide(
     refusal: Refusal,
     attempts: u32,
-    alone: bool,
+    single: bool,
     policy: &Policy,
     jitter: &mut Jitter,
 ) -> Verdict {
     let Refusal { reaction, reason } = refusal;
     let attempts = attempts + 1;
     match reaction {
-        Reaction::Suspect if !alone => Verdict::Alone,
+        Reaction::Park => Verdict::Park { reason },
+        Reaction::Suspect if !single => Verdict::Suspect,
         // Refused alone: the batch is not to blame.
         Reaction::Suspect | Reaction::Bury => Verdict::Bury { attempts, reason },
-        Reaction::Park | Reaction::Retry if attempts >= policy.attempts_max => {
+        Reaction::Retry if attempts >= policy.attempts_max => {
             Verdict::Bury { attempts, reason: format!("{reason} (attempt {attempts}, the last)") }
         }
-        Reaction::Park | Reaction::Retry => {
+        Reaction::Retry => {
             let due_in = policy.retry_backoff.delay(attempts, jitter);
             Verdict::Retry { attempts, due_in, reason }
         }
@@ -46,19 +49,19 @@ pub(super) fn decide(
 mod tests {
     use super::*;
 
-    fn verdict(reaction: Reaction, attempts: u32, alone: bool) -> Verdict {
+    fn verdict(reaction: Reaction, attempts: u32, single: bool) -> Verdict {
         let policy = Policy { attempts_max: 3, ..Policy::default() };
         let refusal = Refusal { reaction, reason: "because".into() };
-        decide(refusal, attempts, alone, &policy, &mut Jitter::new(1))
+        decide(refusal, attempts, single, &policy, &mut Jitter::new(1))
     }
 
     #[test]
     fn each_reaction_has_its_verdict() {
         assert!(matches!(verdict(Reaction::Retry, 0, false), Verdict::Retry { attempts: 1, .. }));
-        assert!(matches!(verdict(Reaction::Park, 1, false), Verdict::Retry { attempts: 2, .. }));
+        assert!(matches!(verdict(Reaction::Park, 9, false), Verdict::Park { .. }), "never counted");
         assert!(matches!(verdict(Reaction::Retry, 2, false), Verdict::Bury { attempts: 3, .. }));
         assert!(matches!(verdict(Reaction::Bury, 0, false), Verdict::Bury { attempts: 1, .. }));
-        assert_eq!(verdict(Reaction::Suspect, 0, false), Verdict::Alone);
+        assert_eq!(verdict(Reaction::Suspect, 0, false), Verdict::Suspect);
         assert!(matches!(verdict(Reaction::Suspect, 0, true), Verdict::Bury { .. }));
     }
 }

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use uuid::Uuid;
 
+use super::intake::{FreshRow, RetryRow};
 use crate::message::{Message, Resent};
 
 /// A message with what the flow knows about it.
@@ -21,19 +22,58 @@ pub(super) struct Item {
     pub(super) resent: Option<Resent>,
     /// Its place among all first submissions, from 1; 0 = not sent yet. What is sent again keeps it.
     pub(super) sequence: u64,
-    /// To be sent with nothing else in flight: it is suspected of what befell a whole batch.
-    pub(super) alone: bool,
+    /// One of several that were refused together: it is sent only in the company of its like.
+    pub(super) suspect: bool,
+    /// The parked destination that it is to try.
+    pub(super) probe: Option<Arc<str>>,
 }
 
 /// What the `retry` row of an item says.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) struct RetryState {
     pub(super) attempts: u32,
     pub(super) holds: bool,
     pub(super) replay: Option<Uuid>,
+    /// The destination that it was parked for.
+    pub(super) parked: Option<Arc<str>>,
 }
 
 impl Item {
+    /// A row as the outbox has it.
+    pub(super) fn fresh(row: FreshRow, as_of: u64) -> Self {
+        Self {
+            route: row.route.unwrap_or_default(),
+            message: Arc::new(row.message),
+            as_of,
+            held: row.held,
+            retry: None,
+            resent: None,
+            sequence: 0,
+            suspect: false,
+            probe: None,
+        }
+    }
+
+    /// A row that stands in `retry`, with its message.
+    pub(super) fn again(row: RetryRow, message: Message, as_of: u64) -> Self {
+        Self {
+            message: Arc::new(message),
+            route: row.route.unwrap_or_default(),
+            as_of,
+            held: false,
+            resent: (row.attempts > 0).then_some(Resent::Retry),
+            retry: Some(RetryState {
+                attempts: row.attempts,
+                holds: row.holds,
+                replay: row.replay,
+                parked: row.parked,
+            }),
+            sequence: 0,
+            suspect: false,
+            probe: None,
+        }
+    }
+
     pub(super) fn id(&self) -> i64 {
         self.message.id()
     }
@@ -43,12 +83,12 @@ impl Item {
     }
 
     pub(super) fn attempts(&self) -> u32 {
-        self.retry.map_or(0, |retry| retry.attempts)
+        self.retry.as_ref().map_or(0, |retry| retry.attempts)
     }
 
     /// The key that this item holds, or would hold, if it has to wait: rows without a key hold
     /// nobody, and neither do late, requeued and replayed ones.
     pub(super) fn holding_key(&self) -> Option<&str> {
-        if self.retry.is_none_or(|retry| retry.holds) { self.key() } else { None }
+        if self.retry.as_ref().is_none_or(|retry| retry.holds) { self.key() } else { None }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet, VecDeque};
 
 use super::item::Item;
+use crate::config::Order;
 
 /// What is known of a row of `retry` that this process took in hand.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,12 +23,18 @@ pub(super) struct Retrying {
     /// Ready to be sent.
     ready: VecDeque<Item>,
     /// Followers of a head (by its id), to be sent once it is delivered.
-    chains: HashMap<i64, Vec<Item>>,
+    chains: HashMap<i64, VecDeque<Item>>,
+    /// A follower is sent once the one before it is delivered, not once the head is.
+    strict: bool,
     /// Keys whose head was refused since its followers were read: those are not sent.
     blocked: HashSet<Box<str>>,
 }
 
 impl Retrying {
+    pub(super) fn new(order: Order) -> Self {
+        Self { strict: order == Order::Strict, ..Self::default() }
+    }
+
     /// Whether the row is in hand, or known better than the read that shows it.
     pub(super) fn knows(&self, id: i64) -> bool {
         self.rows.contains_key(&id)
@@ -45,7 +52,7 @@ impl Retrying {
     /// Takes a row that waits for its head.
     pub(super) fn take_follower(&mut self, head: i64, item: Item) {
         self.rows.insert(item.id(), State::InHand);
-        self.chains.entry(head).or_default().push(item);
+        self.chains.entry(head).or_default().push_back(item);
     }
 
     /// A fresh row that is in flight now stands in `retry` as well (a straggler).
@@ -66,18 +73,25 @@ impl Retrying {
         Some(Ok(item))
     }
 
-    pub(super) fn has_ready(&self) -> bool {
-        !self.ready.is_empty()
-    }
-
     /// The row was delivered, buried or is gone: its followers may go.
     pub(super) fn passed(&mut self, id: i64) {
         self.rows.insert(id, State::Decided);
-        self.ready.extend(self.chains.remove(&id).unwrap_or_default());
+        let mut chain = self.chains.remove(&id).unwrap_or_default();
+        if self.strict
+            && let Some(next) = chain.pop_front()
+        {
+            let id = next.id();
+            self.ready.push_back(next);
+            if !chain.is_empty() {
+                self.chains.insert(id, chain);
+            }
+            return;
+        }
+        self.ready.extend(chain);
     }
 
     /// The row was refused: its followers stay in `retry` and are given back.
-    pub(super) fn refused(&mut self, id: i64, holding_key: Option<&str>) -> Vec<Item> {
+    pub(super) fn refused(&mut self, id: i64, holding_key: Option<&str>) -> VecDeque<Item> {
         self.rows.insert(id, State::Decided);
         if let Some(key) = holding_key {
             self.blocked.insert(key.into());

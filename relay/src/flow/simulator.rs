@@ -10,9 +10,12 @@ use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 use super::*;
+use crate::config::OnPoison;
+use crate::ledger::{Class, Due, Mark};
 use crate::message::Parts;
-use crate::range::RangeSet;
-use crate::target::Reaction;
+use crate::range::{IdRange, RangeSet};
+use crate::route::Destination;
+use crate::target::{Broken, Event, Reaction, Refusal};
 
 /// Schedules in the normal run.
 const SCHEDULES: u64 = 100_000;
@@ -21,13 +24,18 @@ const DRAIN_STEPS: usize = 40_000;
 const PARTITIONS: usize = 3;
 /// The cap of the ledger's gaps: low, so that schedules reach it.
 const GAPS: usize = 2;
+/// Parked rows that one mark releases: few, so that schedules need several.
+const RELEASED_ROWS_MAX: usize = 2;
+const MS: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone)]
 struct Retry {
     key: Option<String>,
     holds: bool,
     attempts: u32,
-    due: bool,
+    due: Due,
+    destination: Option<Arc<str>>,
+    poison: bool,
 }
 
 #[derive(Debug)]
@@ -76,8 +84,13 @@ struct Wire {
 struct World {
     rng: Jitter,
     step: usize,
+    replay: bool,
     refusals: bool,
     faults: bool,
+    order: Order,
+    on_poison: OnPoison,
+    /// Topics that the broker does not have.
+    missing: BTreeSet<String>,
     now: Instant,
     db: Database,
     flow: Flow,
@@ -106,12 +119,19 @@ impl World {
     fn new(seed: u64) -> Self {
         let mut rng = Jitter::new(seed);
         let refusals = rng.draw().is_multiple_of(2);
-        let flow = Self::flow(&Database::default(), seed);
+        let order = if rng.draw().is_multiple_of(2) { Order::Pipelined } else { Order::Strict };
+        let on_poison =
+            if rng.draw().is_multiple_of(2) { OnPoison::Skip } else { OnPoison::HoldKey };
+        let flow = Self::flow(&Database::default(), seed, order, on_poison);
         Self {
             rng,
             step: 0,
+            replay: std::env::var_os("SEED").is_some(),
             refusals,
             faults: true,
+            order,
+            on_poison,
+            missing: BTreeSet::new(),
             now: Instant::now() + Duration::from_secs(1_000),
             db: Database { next_id: 1, ..Database::default() },
             flow,
@@ -132,8 +152,11 @@ impl World {
         }
     }
 
-    fn flow(db: &Database, seed: u64) -> Flow {
+    fn flow(db: &Database, seed: u64, order: Order, on_poison: OnPoison) -> Flow {
         let policy = Policy {
+            order,
+            on_poison,
+            probe_backoff: Backoff { min: MS, max: MS * 100 },
             window_messages_max: 6,
             attempts_max: 4,
             straggler_after: Duration::from_millis(40),
@@ -141,7 +164,27 @@ impl World {
             ..Policy::default()
         };
         let progress = Progress::new(db.ledger.clone(), db.holes.clone()).with_gaps_max(GAPS);
-        Flow::new(policy, progress, Some(db.next_id), seed)
+        let routes = vec![RouteConfig {
+            topic: "*".parse().unwrap(),
+            kind: None,
+            destination: Destination::Kafka {
+                topic: "{{ topic }}".parse().unwrap(),
+                headers: vec![],
+            },
+        }];
+        let waiting = db.retry.values().filter(|row| row.due == Due::Never);
+        let parked: BTreeSet<_> =
+            waiting.filter_map(|row| row.destination.as_deref().map(str::to_owned)).collect();
+        let begin =
+            Begin { progress, takeover_id: Some(db.next_id), parked: parked.into_iter().collect() };
+        Flow::new(policy, routes.into(), begin, seed)
+    }
+
+    /// What happens, when one schedule is replayed.
+    fn say(&self, what: impl FnOnce() -> String) {
+        if self.replay {
+            println!("{:5} {}", self.step, what());
+        }
     }
 
     fn below(&mut self, n: u64) -> u64 {
@@ -157,6 +200,7 @@ impl World {
             self.step();
         }
         self.faults = false;
+        self.missing.clear();
         while let Some(transaction) = self.db.open.pop() {
             self.end(transaction, true);
         }
@@ -277,7 +321,7 @@ impl World {
                 retry.iter().find(|(_, r)| r.holds && &r.key == key).map(|(id, _)| *id)
             };
             let head = !row.holds || first(&row.key) == Some(*id);
-            if row.due && head {
+            if matches!(row.due, Due::In(_)) && head {
                 rows.push((*id, row.clone(), true));
                 let followers =
                     retry.range(id + 1..).filter(|(_, r)| row.holds && r.holds && r.key == row.key);
@@ -292,7 +336,7 @@ impl World {
             id,
             message_id: Uuid::nil(),
             created_at_us: 0,
-            topic: "t",
+            topic: &topic(id),
             key: self.db.rows[&id].as_deref(),
             kind: None,
             headers: None,
@@ -311,6 +355,7 @@ impl World {
                     route: (id % 11 != 0).then_some(0),
                     held,
                 };
+                self.say(|| format!("read {rows:?} as of {as_of}"));
                 let rows = rows.iter().map(fresh).collect();
                 self.flow.on_read(FreshRead { as_of, rows, opened, dead, caught_up }, self.now);
             }
@@ -323,8 +368,10 @@ impl World {
                     holds: row.holds,
                     attempts: row.attempts,
                     replay: None,
+                    parked: row.destination,
                     head,
                 };
+                self.say(|| format!("read of retry {rows:?} as of {as_of}"));
                 let rows = rows.into_iter().map(row).collect();
                 self.flow.on_retry_rows(rows, as_of);
             }
@@ -343,6 +390,7 @@ impl World {
                 .key()
                 .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
             let partition = usize::try_from(hash).unwrap() % PARTITIONS;
+            self.say(|| format!("send {id}, ticket {}", submission.ticket));
             self.sent.entry(id).or_default().insert(self.step);
             self.wires[partition].push_back(Wire {
                 ticket: submission.ticket,
@@ -356,7 +404,15 @@ impl World {
     }
 
     fn deliver(&mut self, wire: &Wire) {
+        let key = &self.db.rows[&wire.id];
+        let poison = |(_, row): (&i64, &Retry)| row.poison && row.key == *key;
+        let holds = key.is_some() && self.db.retry.range(..wire.id).any(poison);
+        let first = !self.delivered.contains_key(&wire.id);
+        if self.order == Order::Strict {
+            assert!(!first || !holds, "{} passed a dead message that holds its key", wire.id);
+        }
         assert!(self.db.rows.contains_key(&wire.id), "I2: {} was never committed", wire.id);
+        self.say(|| format!("delivered {} of key {:?}", wire.id, self.db.rows[&wire.id]));
         self.deliveries += 1;
         self.delivered.entry(wire.id).or_insert(self.deliveries);
     }
@@ -368,13 +424,15 @@ impl World {
     fn broker(&mut self) {
         let partition = usize::try_from(self.below(PARTITIONS as u64)).unwrap();
         let Some(wire) = self.wires[partition].pop_front() else { return };
-        if self.faults && self.refusals && self.chance(15) {
+        let missing = self.missing.contains(&topic(wire.id));
+        if missing || self.faults && self.refusals && self.chance(15) {
             let reaction = match self.below(4) {
-                0 => Reaction::Park,
+                _ if missing => Reaction::Park,
                 1 => Reaction::Bury,
                 2 => Reaction::Suspect,
                 _ => Reaction::Retry,
             };
+            self.say(|| format!("{reaction:?} {}", wire.id));
             self.refusing.insert(wire.ticket, (wire.id, wire.step));
             let refusal = Refusal { reaction, reason: String::new() };
             self.answers.push_back(Event::Refused(wire.ticket, refusal));
@@ -407,7 +465,8 @@ impl World {
         self.marking = self.flow.take_mark(self.now);
     }
 
-    fn commit(&mut self, mark: Mark) {
+    fn commit(&mut self, mut mark: Mark) {
+        self.say(|| format!("commit {mark:?}"));
         let gaps_before = self.db.ledger.ranges_len();
         let db = &mut self.db;
         db.ledger.union(&mark.settled);
@@ -419,15 +478,23 @@ impl World {
                 key: row.key.clone(),
                 holds: row.holds,
                 attempts: row.attempts,
-                due: row.due_in.is_some(),
+                due: row.due,
+                destination: row.destination.clone(),
+                poison: row.class == Class::Poison,
             };
+            let before = db.retry.get(&row.id).map_or(0, |row| row.attempts);
+            assert!(row.class != Class::Parked || row.attempts == before, "I7: {row:?}");
+            assert!(self.refusals || row.attempts == 0, "I7: {row:?}");
+
             db.retry.insert(row.id, retry);
         }
-        for id in mark.resolved.iter().chain(mark.buried.iter().map(|row| &row.id)) {
+        let buried = mark.buried.iter().filter(|row| !row.holds).map(|row| &row.id);
+        for id in mark.resolved.iter().chain(buried) {
             db.retry.remove(id);
         }
         db.dead.extend(mark.buried.iter().map(|row| row.id));
         promote(&mut db.retry);
+        unpark(&mut db.retry, &mut mark);
         db.marks += 1;
         assert!(db.ledger.ranges_len() <= gaps_before.max(GAPS + 1), "gaps: {:?}", db.ledger);
         self.check_ledger();
@@ -451,13 +518,28 @@ impl World {
 
     fn fault(&mut self) {
         if !self.faults {
-            return;
+            return self.release_poison();
         }
         match self.below(20) {
             0..4 => self.lose_connection(None),
+            6..9 => {
+                let topic = topic(i64::try_from(self.below(3)).unwrap());
+                if !self.missing.remove(&topic) {
+                    self.missing.insert(topic);
+                }
+            }
             4 if self.refusals => self.lose_connection(Some(Reaction::Park)),
             5 => self.crash(),
             _ => {}
+        }
+    }
+
+    /// A person deals with a dead message that holds its key.
+    fn release_poison(&mut self) {
+        let poison = self.db.retry.iter().find(|(_, row)| row.poison).map(|(id, _)| *id);
+        if let Some(id) = poison {
+            self.db.retry.remove(&id);
+            promote(&mut self.db.retry);
         }
     }
 
@@ -483,6 +565,7 @@ impl World {
                 }
             }
         }
+        self.say(|| format!("connection lost, suspect {suspect:?}"));
         self.flow.on_broken(Broken { reason: String::new(), suspect });
     }
 
@@ -495,9 +578,10 @@ impl World {
         }
         (self.committed, self.reading) = (None, None);
         self.reads.clear();
+        self.say(|| "crash".to_owned());
         let seed = self.rng.draw();
         promote(&mut self.db.retry);
-        self.flow = Self::flow(&self.db, seed);
+        self.flow = Self::flow(&self.db, seed, self.order, self.on_poison);
         self.hi = self.db.ledger.last().map_or(0, |range| range.end - 1);
         self.unseen = self.db.ledger.gaps(1..self.hi + 1);
         self.unseen.union(&self.db.holes);
@@ -522,6 +606,7 @@ impl World {
                 let flights = self.refused.get(earlier).into_iter().flatten();
                 let exception =
                     flights.into_iter().any(|f| self.sent[id].range(f.clone()).next().is_some());
+                let exception = exception && self.order == Order::Pipelined;
                 assert!(earlier_at < *at || exception, "I3: {id} overtook {earlier} of key {key}");
             }
             last.entry(key).or_default().push(*id);
@@ -534,10 +619,33 @@ impl World {
 fn promote(retry: &mut BTreeMap<i64, Retry>) {
     let mut heads = BTreeSet::new();
     for row in retry.values_mut() {
-        if row.holds && heads.insert(row.key.clone()) {
-            row.due = true;
+        if row.holds && heads.insert(row.key.clone()) && row.due == Due::Head {
+            row.due = Due::In(MS);
         }
     }
+}
+
+/// What the statements for parked destinations do.
+fn unpark(retry: &mut BTreeMap<i64, Retry>, mark: &mut Mark) {
+    let waits = |row: &Retry, name: &Arc<str>| {
+        row.due == Due::Never && row.destination.as_ref() == Some(name)
+    };
+    mark.releases.retain(|name| {
+        let rows = retry.values_mut().filter(|row| waits(row, name)).take(RELEASED_ROWS_MAX);
+        rows.map(|row| row.due = Due::In(MS)).count() == RELEASED_ROWS_MAX
+    });
+    mark.probes.retain(|name| {
+        let is_head = |id: &i64, row: &Retry| {
+            !row.holds || !retry.range(..id).any(|(_, r)| r.holds && r.key == row.key)
+        };
+        let found = retry.iter().find(|(id, row)| waits(row, name) && is_head(id, row));
+        let found = found.map(|(id, _)| *id);
+        found.and_then(|id| retry.get_mut(&id)).map(|row| row.due = Due::In(MS)).is_none()
+    });
+}
+
+fn topic(id: i64) -> String {
+    format!("t{}", id % 3)
 }
 
 #[test]

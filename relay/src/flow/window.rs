@@ -22,15 +22,15 @@ pub(super) struct Window {
     flights: VecDeque<Option<Flight>>,
     messages: usize,
     bytes: usize,
-    /// A message that must be alone on the connection is in flight.
-    alone: bool,
+    /// Suspects among them: while there are any, nothing else may join.
+    suspects: usize,
 }
 
 impl Window {
     pub(super) fn push(&mut self, item: Item, now: Instant) -> Ticket {
         self.messages += 1;
         self.bytes += item.message.cost_bytes();
-        self.alone = item.alone;
+        self.suspects += usize::from(item.suspect);
         self.flights.push_back(Some(Flight { item, sent_at: now }));
         self.base + self.flights.len() as u64 - 1
     }
@@ -47,7 +47,7 @@ impl Window {
     pub(super) fn drain(&mut self) -> Vec<Flight> {
         self.base += self.flights.len() as u64;
         let flights = std::mem::take(&mut self.flights).into_iter().flatten().collect();
-        (self.messages, self.bytes, self.alone) = (0, 0, false);
+        (self.messages, self.bytes, self.suspects) = (0, 0, 0);
         flights
     }
 
@@ -83,14 +83,14 @@ impl Window {
         self.bytes
     }
 
-    pub(super) fn has_alone(&self) -> bool {
-        self.alone
+    pub(super) fn has_suspects(&self) -> bool {
+        self.suspects > 0
     }
 
     fn left(&mut self, flight: &Flight) {
         self.messages -= 1;
         self.bytes -= flight.item.message.cost_bytes();
-        self.alone = self.alone && !flight.item.alone;
+        self.suspects -= usize::from(flight.item.suspect);
         while matches!(self.flights.front(), Some(None)) {
             self.flights.pop_front();
             self.base += 1;

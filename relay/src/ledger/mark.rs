@@ -3,7 +3,7 @@
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
-use super::{Buried, Mark};
+use super::{Buried, Due, Mark};
 use crate::database::DatabaseError;
 use crate::lease::Lease;
 use crate::range::RangeSet;
@@ -22,6 +22,8 @@ pub struct Marker {
     full: Statement,
     find: Statement,
     promote: Statement,
+    release: Statement,
+    probe: Statement,
 }
 
 /// Why a mark was not written.
@@ -65,17 +67,20 @@ impl Marker {
             full: session.prepare(&schema.sql(FULL)).await?,
             find: session.prepare(&schema.sql(FIND)).await?,
             promote: session.prepare(&schema.sql(PROMOTE)).await?,
+            release: session.prepare(&schema.sql(RELEASE)).await?,
+            probe: session.prepare(&schema.sql(PROBE)).await?,
         })
     }
 
-    /// Commits the mark.
+    /// Commits the mark. What is left of its `releases` has more to release, what is left of its
+    /// `probes` found no row.
     ///
     /// Cancel safety: not cancel-safe. A dropped future may or may not have committed it; the
     /// pipeline then starts anew from what the database has.
     ///
     /// # Errors
     /// See [`MarkError`]; nothing of the mark was written, or the connection is lost.
-    pub async fn write(&mut self, lease: &mut Lease, mark: &Mark) -> Result<(), MarkError> {
+    pub async fn write(&mut self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
         if !self.try_write(lease, mark).await? {
             // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
             let row = lease.query_opt(&self.find, &[&self.target]).await?;
@@ -91,6 +96,21 @@ impl Marker {
         if !mark.keys.is_empty() {
             // Its own statement: the heads are known only once the mark is committed.
             lease.query_opt(&self.promote, &[&self.target, &mark.keys]).await?;
+        }
+        self.unpark(lease, mark).await
+    }
+
+    async fn unpark(&self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
+        for name in std::mem::take(&mut mark.releases) {
+            let row = lease.query_opt(&self.release, &[&self.target, &&*name]).await?;
+            if row.is_some_and(|row| row.get::<_, i64>(0) >= RELEASED_ROWS_MAX) {
+                mark.releases.push(name);
+            }
+        }
+        for name in std::mem::take(&mut mark.probes) {
+            if lease.query_opt(&self.probe, &[&self.target, &&*name]).await?.is_none() {
+                mark.probes.push(name);
+            }
         }
         Ok(())
     }
@@ -120,13 +140,17 @@ impl Marker {
         let keys = column(aside, |row| row.key.as_deref());
         let holds = column(aside, |row| row.holds);
         let attempts = column(aside, |row| i32::try_from(row.attempts).unwrap_or(i32::MAX));
-        let due = column(aside, |row| row.due_in.map(|wait| wait.as_secs_f64()));
+        let due = column(aside, |row| due_secs(row.due));
         let classes = column(aside, |row| row.class.as_str());
         let reasons = column(aside, |row| row.reason.as_deref());
+        let destinations = column(aside, |row| row.destination.as_deref());
         let dead = &mark.buried;
         let dead_ids = column(dead, |row: &Buried| row.id);
         let dead_attempts = column(dead, |row| i32::try_from(row.attempts).unwrap_or(i32::MAX));
         let dead_reasons = column(dead, |row| row.reason.as_str());
+        // A burial that holds its key keeps its row in `retry`.
+        let buried = dead.iter().filter(|row| !row.holds).map(|row| row.id);
+        let leaving: Vec<i64> = mark.resolved.iter().copied().chain(buried).collect();
         let opened = hole_rows(&mark.opened);
         let died = hole_rows(&mark.dead);
         let closed = mark.closed.to_string();
@@ -152,6 +176,8 @@ impl Marker {
                     &dead_ids,
                     &dead_attempts,
                     &dead_reasons,
+                    &leaving,
+                    &destinations,
                 ],
             )
             .await?;
@@ -161,6 +187,15 @@ impl Marker {
 
 fn column<'a, R, T>(rows: &'a [R], of: impl Fn(&'a R) -> T) -> Vec<T> {
     rows.iter().map(of).collect()
+}
+
+/// Seconds from now; NULL and infinity are what the columns say.
+fn due_secs(due: Due) -> Option<f64> {
+    match due {
+        Due::Head => None,
+        Due::In(wait) => Some(wait.as_secs_f64()),
+        Due::Never => Some(f64::INFINITY),
+    }
 }
 
 /// The set as texts of at most `HOLE_RANGES_MAX` ranges each.
@@ -204,18 +239,20 @@ WITH marked AS (
     INSERT INTO outbox.hole (target, ranges, dead_at)
     SELECT $3, part::int8multirange, clock_timestamp() FROM marked, unnest($7::text[]) AS part
 ), set_aside AS (
-    INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason)
+    INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason, destination)
     SELECT $3, a.id, a.key, a.holds, a.attempts,
-           clock_timestamp() + make_interval(secs => a.due), a.class, a.reason
+           CASE WHEN a.due = 'infinity' THEN timestamptz 'infinity'
+                ELSE clock_timestamp() + make_interval(secs => a.due) END,
+           a.class, a.reason, a.destination
     FROM marked, unnest($8::bigint[], $9::text[], $10::boolean[], $11::int[], $12::float8[],
-                        $13::text[], $14::text[])
-         AS a(id, key, holds, attempts, due, class, reason)
+                        $13::text[], $14::text[], $20::text[])
+         AS a(id, key, holds, attempts, due, class, reason, destination)
     ON CONFLICT (target, id) DO UPDATE
     SET attempts = excluded.attempts, next_at = excluded.next_at, class = excluded.class,
-        reason = excluded.reason
+        reason = excluded.reason, destination = excluded.destination
 ), resolved AS (
     DELETE FROM outbox.retry USING marked
-    WHERE target = $3 AND (id = ANY ($15::bigint[]) OR id = ANY ($16::bigint[]))
+    WHERE target = $3 AND id = ANY ($19::bigint[])
 ), delivered AS (
     -- A requeued message keeps its dead copy until it is delivered: it may be the last there is.
     DELETE FROM outbox.dead USING marked WHERE target = $3 AND id = ANY ($15::bigint[])
@@ -266,6 +303,36 @@ WITH RECURSIVE head AS (
 UPDATE outbox.retry SET next_at = clock_timestamp()
 FROM head
 WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
+
+/// Rows that one mark releases: a parked destination may have gathered millions.
+const RELEASED_ROWS_MAX: i64 = 1_000;
+
+// The lowest first: they have waited longest. FOR UPDATE is not needed, only this session changes them.
+const RELEASE: &str = "
+WITH released AS (
+    UPDATE outbox.retry SET next_at = clock_timestamp()
+    WHERE target = $1 AND id = ANY (ARRAY(
+        SELECT id FROM outbox.retry
+        WHERE target = $1 AND destination = $2 AND next_at = 'infinity'
+        ORDER BY id LIMIT 1000
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM released";
+
+// A row that waits behind an earlier one of its key cannot try anything.
+const PROBE: &str = "
+UPDATE outbox.retry SET next_at = clock_timestamp()
+WHERE target = $1 AND id = (
+    SELECT r.id FROM outbox.retry AS r
+    WHERE r.target = $1 AND r.destination = $2 AND r.next_at = 'infinity'
+      AND NOT (r.holds AND EXISTS (
+          SELECT FROM outbox.retry AS e
+          WHERE e.target = $1 AND e.holds AND e.key = r.key AND e.id < r.id
+      ))
+    ORDER BY r.id LIMIT 1
+)
+RETURNING 1";
 
 #[cfg(test)]
 mod tests {

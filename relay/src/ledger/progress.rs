@@ -152,6 +152,7 @@ impl Progress {
             return;
         }
         self.changes.keys.extend(row.key.clone());
+        self.changes.set_aside.extend(row.holding_row());
         self.changes.buried.push(row);
     }
 
@@ -170,7 +171,7 @@ impl Progress {
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
         let mut mark = std::mem::take(&mut self.changes);
-        let left = mark.resolved.len() + mark.buried.len();
+        let left = mark.resolved.len() + mark.buried.iter().filter(|row| !row.holds).count();
         let changed = mark.set_aside.len();
         let (cut, with) = self.reach(now);
         if with.dead {
@@ -252,6 +253,7 @@ impl Progress {
                 }
                 Note::Buried(row) => {
                     mark.keys.extend(row.key.clone());
+                    mark.set_aside.extend(row.holding_row());
                     mark.buried.push(row);
                 }
             }
@@ -300,9 +302,10 @@ mod tests {
             key: Some("k".into()),
             holds: true,
             attempts: 0,
-            due_in: None,
+            due: crate::ledger::Due::Head,
             class: crate::ledger::Class::Held,
             reason: None,
+            destination: None,
         }
     }
 

@@ -117,6 +117,7 @@ impl Feed {
             holds: row.holds,
             attempts: row.attempts,
             replay: row.replay,
+            parked: row.destination.map(Into::into),
             head: row.head,
         };
         Fed::Retry { rows: batch.rows.into_iter().map(route).collect(), as_of: batch.as_of }

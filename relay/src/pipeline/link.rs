@@ -87,6 +87,12 @@ impl Link {
         !std::mem::replace(&mut self.fenced, true)
     }
 
+    /// It is down because of a message: no sign of an outage, and those who are not to blame wait.
+    pub(super) fn spoiled(&mut self, now: Instant) -> Duration {
+        self.failures = 0;
+        self.lost(now)
+    }
+
     /// Something was confirmed: the broker works.
     pub(super) fn works(&mut self) {
         self.failures = 0;

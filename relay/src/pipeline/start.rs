@@ -22,6 +22,8 @@ pub(super) struct Takeover {
     pub(super) open: RangeSet,
     /// The highest id drawn so far, if a predecessor may have sent anything.
     pub(super) predecessor_id: Option<i64>,
+    /// Destinations that rows of `retry` wait for.
+    pub(super) parked: Vec<String>,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
     /// What this leader holds at the broker.
@@ -45,6 +47,7 @@ pub(super) async fn take_over(
     let row =
         admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
     let (outbox, open) = read_outbox(context, &mut lease).await?;
+    let parked = lease.session().query(&context.schema.sql(PARKED), &[name]).await?;
     let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, row.ctid).await?;
     lease.ping().await?;
     Ok(Some(Takeover {
@@ -55,6 +58,7 @@ pub(super) async fn take_over(
         settled: row.settled,
         open,
         predecessor_id: (!row.created).then_some(outbox.get("last_value")),
+        parked: parked.iter().map(|row| row.get(0)).collect(),
         retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
         fence: FenceName::new(outbox.get("outbox_id"), name),
     }))
@@ -107,6 +111,20 @@ FROM outbox.meta";
 
 const OPEN_HOLES: &str = "
 SELECT ranges::text FROM outbox.hole WHERE target = $1 AND dead_at IS NULL";
+
+// From name to name along retry_parked.
+const PARKED: &str = "
+WITH RECURSIVE parked AS (
+    (SELECT destination FROM outbox.retry
+     WHERE target = $1 AND next_at = 'infinity' AND destination IS NOT NULL
+     ORDER BY destination LIMIT 1)
+    UNION ALL
+    SELECT (SELECT r.destination FROM outbox.retry AS r
+            WHERE r.target = $1 AND r.next_at = 'infinity' AND r.destination > parked.destination
+            ORDER BY r.destination LIMIT 1)
+    FROM parked WHERE parked.destination IS NOT NULL
+)
+SELECT destination FROM parked WHERE destination IS NOT NULL";
 
 /// The name of a session, in pg_stat_activity: at most 63 bytes.
 pub(super) fn session_name(target: &str, role: &str) -> String {

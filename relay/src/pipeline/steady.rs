@@ -272,6 +272,7 @@ impl Steady<'_> {
                     crash::point(crash::AFTER_CONFIRM);
                 }
                 Event::Refused(_, refusal) => self.tally.refused(refusal),
+                Event::Broken(broken) if broken.suspect.is_some() => self.spoiled(&broken.reason),
                 Event::Broken(broken) => self.paused(&broken.reason),
             }
             self.flow.on_event(event);
@@ -284,6 +285,13 @@ impl Steady<'_> {
             tracing::info!(target_name = name, reason, "waiting for the fence");
         }
         self.context.board.set(name, State::Paused(reason));
+    }
+
+    /// A message made the broker end the channel.
+    fn spoiled(&mut self, reason: &str) {
+        let pause = self.link.spoiled(Instant::now());
+        let target_name = &self.context.target.name;
+        tracing::warn!(target_name, reason, ?pause, "the broker ended the channel over a message");
     }
 
     fn paused(&mut self, reason: &str) {

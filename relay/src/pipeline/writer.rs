@@ -25,8 +25,8 @@ pub(super) async fn write_marks(
                 continue;
             }
         };
-        let Some(mark) = mark else { return Ok(()) };
-        marker.write(&mut lease, &mark).await?;
+        let Some(mut mark) = mark else { return Ok(()) };
+        marker.write(&mut lease, &mut mark).await?;
         let _ = marked.send(mark);
     }
 }

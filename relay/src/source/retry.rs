@@ -28,12 +28,13 @@ const DUE_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A row that an earlier one of its key holds is not due, whatever its time. A message comes from its
 /// table, or from its dead copy.
 const DUE: &str = "
-SELECT e.id, e.key, e.holds, e.attempts, e.class, e.replay_id, e.head, m.id IS NOT NULL,
+SELECT e.id, e.key, e.holds, e.attempts, e.class, e.replay_id, e.head, e.destination, m.id IS NOT NULL,
     {columns}
 FROM (
     SELECT d.next_at, d.id AS head_id, k.*
     FROM (
-        SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id
+        SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id,
+               r.destination
         FROM outbox.retry r
         WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id <> ALL ($2::int8[])
           AND NOT (r.holds AND coalesce(r.id > (
@@ -44,9 +45,9 @@ FROM (
         ORDER BY r.next_at LIMIT {heads}
     ) d
     CROSS JOIN LATERAL (
-        SELECT d.id, d.key, d.holds, d.attempts, d.class, d.replay_id, true AS head
+        SELECT d.id, d.key, d.holds, d.attempts, d.class, d.replay_id, d.destination, true AS head
         UNION ALL (
-            SELECT f.id, f.key, f.holds, f.attempts, f.class, f.replay_id, false
+            SELECT f.id, f.key, f.holds, f.attempts, f.class, f.replay_id, f.destination, false
             FROM outbox.retry f
             WHERE d.holds AND f.target = $1 AND f.holds AND f.key >= d.key AND f.key <= d.key AND f.id > d.id
             ORDER BY f.key, f.id LIMIT {key_rows}
@@ -134,13 +135,14 @@ impl Retry {
                 class: row.get(4),
                 replay: row.get(5),
                 head: row.get(6),
+                destination: row.get(7),
             };
             // Two due heads of one key, which nobody should have made, show each other.
             if !ids.insert(retry.id) {
                 continue;
             }
-            let body = match row.get(7) {
-                true => Body::decode(retry.id, row, 8, self.row_bytes_max)?,
+            let body = match row.get(8) {
+                true => Body::decode(retry.id, row, 9, self.row_bytes_max)?,
                 false => Body::Gone,
             };
             rows.push((retry, body));

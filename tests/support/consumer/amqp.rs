@@ -43,7 +43,7 @@ pub(crate) enum QueueKind {
 
 impl AmqpDestination {
     /// Declares `NAME` as exchange and queue, bound to each other for every routing key.
-    pub(crate) async fn declare(url: &str, name: &str, kind: QueueKind) -> Self {
+    pub(crate) async fn create(url: &str, name: &str, kind: QueueKind) -> Self {
         let destination = Self { url: url.into(), exchange: name.into(), queue: name.into() };
         let declared = async {
             destination.declare_exchange().await?;
@@ -69,9 +69,25 @@ impl AmqpDestination {
 
     /// The queue, bound to the exchange for the routing keys of `pattern`. A second call adds one.
     pub(crate) async fn declare_queue(&self, kind: QueueKind, pattern: &str) -> lapin::Result<()> {
+        self.declare(kind, pattern, FieldTable::default()).await
+    }
+
+    /// A classic queue that nacks what does not fit into its `messages`, bound for everything.
+    pub(crate) async fn declare_rejecting_queue(&self, messages: i64) -> lapin::Result<()> {
+        let mut arguments = FieldTable::default();
+        arguments.insert(short("x-max-length"), AMQPValue::LongLongInt(messages));
+        arguments.insert(short("x-overflow"), AMQPValue::LongString("reject-publish".into()));
+        self.declare(QueueKind::Classic, "#", arguments).await
+    }
+
+    async fn declare(
+        &self,
+        kind: QueueKind,
+        pattern: &str,
+        mut arguments: FieldTable,
+    ) -> lapin::Result<()> {
         let connection = connect(&self.url).await?;
         let channel = connection.create_channel().await?;
-        let mut arguments = FieldTable::default();
         let kind = match kind {
             QueueKind::Classic => "classic",
             QueueKind::Quorum => "quorum",

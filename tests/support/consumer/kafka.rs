@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
+use rdkafka::admin::{
+    AdminClient, AdminOptions, AlterConfig, NewTopic, ResourceSpecifier, TopicReplication,
+};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::consumer::{Consumer as _, StreamConsumer};
 use rdkafka::message::{Header, Headers as _, Message as _, OwnedHeaders};
@@ -43,6 +45,20 @@ impl KafkaDestination {
         })
         .await;
         Self { brokers: brokers.into(), topic: topic.into(), partitions }
+    }
+}
+
+impl KafkaDestination {
+    /// Sets the topic's limit for a batch, and thereby for a message.
+    pub(crate) async fn set_max_message_bytes(&self, bytes: usize) {
+        let admin: AdminClient<DefaultClientContext> =
+            client(&self.brokers).create().expect("an admin client needs no broker to be made");
+        let bytes = bytes.to_string();
+        let config = AlterConfig::new(ResourceSpecifier::Topic(&self.topic))
+            .set("max.message.bytes", &bytes);
+        let results = admin.alter_configs([&config], &AdminOptions::new()).await;
+        let result = results.expect("Kafka answers").remove(0);
+        result.expect("a topic's limit can be set");
     }
 }
 

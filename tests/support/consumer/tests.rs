@@ -49,7 +49,7 @@ fn short(text: &str) -> ShortString {
 async fn amqp_reads_the_wire_format() {
     for kind in [QueueKind::Classic, QueueKind::Quorum] {
         for payload in [Some(&b"{}"[..]), Some(b""), None] {
-            let destination = AmqpDestination::declare(&Services::amqp(), &unique(), kind).await;
+            let destination = AmqpDestination::create(&Services::amqp(), &unique(), kind).await;
             let (id, content) = (Uuid::now_v7(), content(payload));
             let mut table = FieldTable::default();
             let mut text = |name: &str, value: &str| {

@@ -76,7 +76,16 @@ impl Inbox {
 
     fn refused(&self, ticket: Ticket, error: &KafkaError, message: &BorrowedMessage<'_>) {
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
-        let reason = || format!("topic `{}`: {code}", message.topic());
+        let reason = || {
+            let bytes = message.payload_len();
+            match code {
+                Code::MessageSizeTooLarge => format!(
+                    "topic `{}`: payload of {bytes} bytes: larger than the topic's max.message.bytes",
+                    message.topic()
+                ),
+                _ => format!("topic `{}`: {code} (payload of {bytes} bytes)", message.topic()),
+            }
+        };
         match classify(code) {
             Verdict::Refuse(reaction) => {
                 self.outcome(Event::Refused(ticket, Refusal { reaction, reason: reason() }), false);

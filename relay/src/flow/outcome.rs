@@ -1,0 +1,195 @@
+//! What became of the messages that were sent.
+
+use std::sync::Arc;
+
+use super::Flow;
+use super::decide::{Verdict, decide};
+use super::item::Item;
+use crate::config::OnPoison;
+use crate::ledger::{Buried, Class, Due, SetAside};
+use crate::message::Resent;
+use crate::target::{Broken, Event, Refusal, Ticket};
+
+/// How much of a destination a refusal is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// The exchange: its absence ends the channel. (In Kafka there is only the topic.)
+    Whole,
+    /// Exchange and routing key: nothing is bound to them.
+    Full,
+}
+
+impl Flow {
+    /// An outcome came.
+    pub fn on_event(&mut self, event: Event) {
+        match event {
+            Event::Confirmed(ticket) => self.on_confirmed(ticket),
+            Event::Refused(ticket, refusal) => self.on_refusal(ticket, refusal),
+            Event::Broken(broken) => self.on_broken(broken),
+        }
+    }
+
+    /// The connection is lost: what is in flight is unknown and will be sent again, in order,
+    /// before anything else. No attempt is charged, unless one message can be blamed.
+    pub fn on_broken(&mut self, broken: Broken) {
+        self.connected = false;
+        for (_, (id, _)) in self.stragglers.drain() {
+            // They are due in `retry` and are read from there again.
+            self.retrying.drop_row(id);
+        }
+        let mut flights = self.window.drain();
+        if let Some(reaction) = broken.suspect {
+            if flights.len() == 1
+                && let Some(flight) = flights.pop()
+            {
+                let refusal = Refusal { reaction, reason: broken.reason };
+                self.on_refused(flight.item, refusal, true, Scope::Whole);
+            } else {
+                self.trial.refused(flights.len());
+            }
+            flights.iter_mut().for_each(|flight| flight.item.suspect = true);
+        }
+        for mut flight in flights {
+            flight.item.resent = flight.item.resent.or(Some(Resent::Reconnect));
+            self.again.push_back(flight.item);
+        }
+        // What was waiting to be sent again may have been sent first before some of these.
+        self.again.make_contiguous().sort_by_key(|item| item.sequence);
+    }
+
+    fn on_confirmed(&mut self, ticket: Ticket) {
+        let Some(flight) = self.window.take(ticket) else {
+            if let Some((id, key)) = self.stragglers.remove(&ticket) {
+                self.counters.confirmed += 1;
+                self.resolve(id, key.as_deref());
+            }
+            return;
+        };
+        self.counters.confirmed += 1;
+        self.confirmed_sent_at = self.confirmed_sent_at.max(Some(flight.sent_at));
+        let item = flight.item;
+        if let Some(name) = &item.probe {
+            self.parked.works(name);
+        }
+        match item.retry {
+            None => self.progress.settle(item.id()),
+            Some(_) => self.resolve(item.id(), item.holding_key()),
+        }
+        self.leave_lane(&item);
+        self.free(&item);
+    }
+
+    fn on_refusal(&mut self, ticket: Ticket, refusal: Refusal) {
+        if let Some(flight) = self.window.take(ticket) {
+            let single = flight.item.suspect && self.trial.is_single();
+            self.on_refused(flight.item, refusal, single, Scope::Full);
+        } else if let Some((id, _)) = self.stragglers.remove(&ticket) {
+            // Its row in `retry` falls due by itself and is read from there.
+            self.counters.refused += 1;
+            self.retrying.drop_row(id);
+        }
+    }
+
+    fn on_refused(&mut self, mut item: Item, refusal: Refusal, single: bool, scope: Scope) {
+        self.counters.refused += 1;
+        match decide(refusal, item.attempts(), single, &self.policy, &mut self.jitter) {
+            Verdict::Suspect => {
+                // `window` lost this one already; the others of its batch are still in it.
+                self.trial.refused(self.window.messages() + 1);
+                item.suspect = true;
+                item.resent = item.resent.or(Some(Resent::Retry));
+                let place = self.again.partition_point(|other| other.sequence < item.sequence);
+                self.again.insert(place, item);
+                return;
+            }
+            Verdict::Park { reason } => self.park(&item, scope, reason),
+            Verdict::Bury { attempts, reason } => {
+                if let Some(name) = item.probe.take() {
+                    self.parked.probe_lost(&name);
+                }
+                self.bury(&item, attempts, reason);
+            }
+            Verdict::Retry { attempts, due_in, reason } => {
+                let row = SetAside {
+                    id: item.id(),
+                    key: item.key().map(str::to_owned),
+                    holds: item.holding_key().is_some(),
+                    attempts,
+                    due: Due::In(due_in),
+                    class: Class::Refused,
+                    reason: Some(reason),
+                    destination: None,
+                };
+                // The destination is there: it is the message that it did not take.
+                if let Some(name) = item.probe.take() {
+                    self.parked.works(&name);
+                }
+                self.insert_refused(&item);
+                self.set_aside(&item, row);
+            }
+        }
+        self.leave_lane(&item);
+    }
+
+    /// The destination is missing or forbidden: that is not the message's fault.
+    fn park(&mut self, item: &Item, scope: Scope, reason: String) {
+        let place = self.routes[item.route].place(&item.message).unwrap_or_default();
+        let name: Arc<str> = match (&item.probe, scope) {
+            (Some(name), _) => Arc::clone(name),
+            (None, Scope::Whole) => place.whole.into(),
+            (None, Scope::Full) => place.full.into(),
+        };
+        let backoff = self.policy.probe_backoff;
+        let due = self.parked.refused(&name, item.probe.is_some(), backoff, &mut self.jitter);
+        let row = self.parked_row(item, name, due, Some(reason));
+        self.insert_refused(item);
+        self.set_aside(item, row);
+    }
+
+    pub(super) fn parked_row(
+        &mut self,
+        item: &Item,
+        destination: Arc<str>,
+        due: Due,
+        reason: Option<String>,
+    ) -> SetAside {
+        self.counters.parked += 1;
+        SetAside {
+            id: item.id(),
+            key: item.key().map(str::to_owned),
+            holds: item.holding_key().is_some(),
+            attempts: item.attempts(),
+            due,
+            class: Class::Parked,
+            reason: reason.or_else(|| Some("its destination is parked".into())),
+            destination: Some(destination),
+        }
+    }
+
+    /// What of its key is in hand behind it, must not pass it.
+    pub(super) fn insert_refused(&mut self, item: &Item) {
+        if let Some(key) = item.holding_key() {
+            self.refused.insert(key, item.id());
+        }
+    }
+
+    pub(super) fn bury(&mut self, item: &Item, attempts: u32, reason: String) {
+        self.counters.buried += 1;
+        // The key is held until the burial is committed: after a crash before that the row is
+        // pending again, and what was sent behind it would have overtaken it.
+        let key = item.holding_key().map(str::to_owned);
+        if let Some(key) = &key {
+            self.held.set_aside(key);
+            self.refused.insert(key, item.id());
+        }
+        let holds = key.is_some() && self.policy.on_poison == OnPoison::HoldKey;
+        let row = Buried { id: item.id(), key, holds, attempts, reason };
+        if item.retry.is_none() {
+            self.progress.bury(row);
+        } else {
+            self.progress.bury_retry(row);
+            self.give_back_followers(item);
+        }
+        self.free(item);
+    }
+}

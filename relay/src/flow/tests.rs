@@ -1,0 +1,1 @@
+//! Single rules of the flow, each with the schedule that needs it.

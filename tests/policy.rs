@@ -1,0 +1,7 @@
+//! What becomes of messages that a broker does not take.
+
+mod bisect;
+mod crowd;
+mod order;
+mod park;
+mod poison;

@@ -1,0 +1,99 @@
+//! A message that can never be sent, and what becomes of its key.
+
+use crate::support::consumer::QueueKind;
+use crate::support::database::Database;
+use crate::support::patience::until;
+use crate::support::progress::wait_settled;
+use crate::support::relay::{RelayProcess, command};
+use crate::support::services::Services;
+use crate::support::session::Session;
+use crate::support::stage::Stage;
+use crate::support::writer::{Batch, committed};
+
+const KEYS: usize = 4;
+
+/// A target whose routing key needs the header `to`, which the orders of the writer have not.
+async fn stage(on_poison: &str) -> (Stage, Session) {
+    let stage = Stage::new(Database::create().await).await;
+    let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
+    let exchange = stage.exchange();
+    let good = format!(
+        "{{ topic = \"*\", exchange = \"{exchange}\", routing_key = \"{{{{ topic }}}}\" }}"
+    );
+    let poison = format!(
+        "{{ topic = \"poison\", exchange = \"{exchange}\", routing_key = \"{{{{ headers.absent }}}}\" }}"
+    );
+    let stage = stage.set("target.amqp", "route", format!("[{poison}, {good}]")).set(
+        "target.amqp",
+        "on_poison",
+        format!("\"{on_poison}\""),
+    );
+    let session = stage.session().await;
+    (stage, session)
+}
+
+/// One poison message of key `key-1`, with good ones of all keys before and behind it.
+async fn write(session: &Session) {
+    let orders = Batch { keys: KEYS, ..Batch::orders(100) };
+    orders.write(session).await;
+    session
+        .run("INSERT INTO outbox.message (topic, key, payload) VALUES ('poison', 'key-1', 'x')")
+        .await;
+    orders.write(session).await;
+}
+
+async fn wait_dead(session: &Session) {
+    until("the poison to be dead", async || {
+        (session.count("SELECT count(*) FROM outbox.dead").await == 1).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_a_poison_message_delays_nobody() {
+    let (stage, session) = stage("skip").await;
+    let relay = RelayProcess::start(&stage.config).await;
+    write(&session).await;
+    stage.wait_received(200).await;
+    wait_dead(&session).await;
+    let reason = "SELECT count(*) FROM outbox.dead WHERE reason LIKE 'template: %absent%'";
+    assert_eq!(session.count(reason).await, 1);
+    wait_settled(&session, 1).await;
+    assert!(relay.terminate().await.success());
+    stage.assert_exact(&committed(&session).await).await;
+}
+
+/// GIVEN `on_poison = "hold_key"` WHEN a message of a key dies THEN the later ones of that key wait, over
+/// a restart as well, until a person has discarded it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_held_key_waits_for_a_person() {
+    let (stage, session) = stage("hold_key").await;
+    write(&session).await;
+    let relay = RelayProcess::start(&stage.config).await;
+    let (key, others) = (200 / KEYS, 200 / KEYS * (KEYS - 1));
+    stage.wait_received(others + key / 2).await;
+    wait_dead(&session).await;
+    let held = "SELECT count(*) FROM outbox.message_state WHERE state = 'held'";
+    until("the rest of the key to be held", async || {
+        (session.count(held).await == key as i64 / 2).then_some(())
+    })
+    .await;
+    let dead = "SELECT count(*) FROM outbox.message_state WHERE state = 'dead'";
+    assert_eq!(session.count(dead).await, 1);
+
+    relay.kill().await;
+    let relay = RelayProcess::start(&stage.config).await;
+    Batch { keys: KEYS, ..Batch::orders(100) }.write(&session).await;
+    let more = 100 / KEYS * (KEYS - 1);
+    stage.wait_received(others + key / 2 + more).await;
+    assert_eq!(session.count(dead).await, 1);
+
+    let id = session.count("SELECT id FROM outbox.dead").await.to_string();
+    let discard = ["dead", "discard", "--target", "amqp", "--id", &id, "--reason", "not needed"];
+    let output = command(&stage.config, &discard).await;
+    assert!(output.status.success(), "{output:?}");
+    stage.wait_received(300).await;
+    wait_settled(&session, 1).await;
+    assert!(relay.terminate().await.success());
+    stage.assert_exact(&committed(&session).await).await;
+}
