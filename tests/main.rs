@@ -15,6 +15,7 @@ mod delivery;
 mod docs;
 mod hostile;
 mod keeper;
+mod leadership;
 mod outage;
 mod policy;
 mod schema;

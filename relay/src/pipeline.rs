@@ -35,6 +35,7 @@ use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::source::{BellHandle, Ports, Reader, Start};
 use crate::target::Target;
+use crate::target::fence::FenceName;
 use driver::drive;
 use feed::Feed;
 use link::Link;
@@ -97,7 +98,7 @@ impl Context {
 /// Only what no restart of the pipeline can mend ([`PipelineError::Configuration`]).
 pub async fn supervise<T: Target + 'static>(
     context: Context,
-    make: impl Fn() -> T,
+    make: impl Fn(FenceName) -> T,
     shutdown: Shutdown,
 ) -> Result<(), PipelineError> {
     let name = context.target.name.clone();
@@ -106,7 +107,7 @@ pub async fn supervise<T: Target + 'static>(
     let mut failures = 0;
     while !shutdown.stop.is_cancelled() {
         let began = Instant::now();
-        let Err(error) = run_once(&context, make(), &shutdown).await else { return Ok(()) };
+        let Err(error) = run_once(&context, &make, &shutdown).await else { return Ok(()) };
         // A life that lasted is no failure in a row.
         failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
         let pause = match error {
@@ -145,7 +146,7 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(10);
 /// One life: from the lock to its loss, or to the end of the daemon.
 async fn run_once<T: Target + 'static>(
     context: &Context,
-    target: T,
+    make: &impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let takeover =
@@ -163,6 +164,7 @@ async fn run_once<T: Target + 'static>(
         parked,
         past,
         retry_rows,
+        fence,
     } = takeover;
     let name = &context.target.name;
     tracing::info!(
@@ -192,7 +194,7 @@ async fn run_once<T: Target + 'static>(
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked)));
+    publishing.spawn(drive(make(fence), command_queue, report_queue, Arc::clone(&blocked)));
 
     let steady = Steady {
         context,

@@ -40,7 +40,7 @@ impl Scene {
         let session = application(&postgres).await;
         rabbitmq.rabbitmqctl(&["add_user", "relay", "secret"]).await;
         rabbitmq.rabbitmqctl(&["set_permissions", "relay", ".*", ".*", ".*"]).await;
-        let amqp = AmqpDestination::declare(rabbitmq.url(), "orders", QueueKind::Classic).await;
+        let amqp = AmqpDestination::create(rabbitmq.url(), "orders", QueueKind::Classic).await;
         let topic = KafkaDestination::create(kafka.url(), "order.placed", 1).await;
         let consumers = vec![
             Consumer::start(Destination::Amqp(amqp)),

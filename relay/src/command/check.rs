@@ -5,6 +5,7 @@ mod broker;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
+use uuid::Uuid;
 
 use super::output;
 use super::table::printable;
@@ -31,9 +32,10 @@ pub struct CheckArgs {
 pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
-    findings.extend(in_database(config).await);
+    let (in_database, outbox_id) = in_database(config).await;
+    findings.extend(in_database);
     for target in &config.targets {
-        findings.extend(broker::look(target).await);
+        findings.extend(broker::look(target, outbox_id).await);
     }
     if args.json {
         output::print_json(&findings)?;
@@ -49,31 +51,36 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     }
 }
 
-async fn in_database(config: &Config) -> Vec<Finding> {
+/// With the outbox's id, if it could be read.
+async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
     let schema: Schema = match config.database.schema.parse() {
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "another `schema` under [database]";
-            return vec![Finding::fail("configuration", format!("{error}"), remedy)];
+            return (vec![Finding::fail("configuration", format!("{error}"), remedy)], None);
         }
     };
     let mut findings = vec![Finding::ok("database", "reachable")];
+    let mut outbox_id = None;
     match pooler(&config.database, SESSION_NAME).await {
-        Err(error) => return vec![unreachable(&error)],
+        Err(error) => return (vec![unreachable(&error)], None),
         // Everything else might fail for no other reason.
         Ok(Some(detail)) => findings.push(Finding::fail("pooler", detail, POOLER_HINT)),
         Ok(None) => {
             findings.push(Finding::ok("pooler", "none in the way"));
             match Session::connect(&config.database, SESSION_NAME).await {
-                Err(error) => return vec![unreachable(&error)],
+                Err(error) => return (vec![unreachable(&error)], None),
                 Ok(session) => {
                     let names: Vec<_> = config.targets.iter().map(|t| t.name.clone()).collect();
                     findings.extend(check::database(&session, &schema, &names).await);
+                    // Whatever is wrong with it has been said.
+                    let meta = schema.sql("SELECT outbox_id FROM outbox.meta");
+                    outbox_id = session.query_one(&meta, &[]).await.ok().map(|row| row.get(0));
                 }
             }
         }
     }
-    findings
+    (findings, outbox_id)
 }
 
 fn unreachable(error: &DatabaseError) -> Finding {

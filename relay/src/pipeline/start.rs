@@ -1,5 +1,7 @@
 //! How a pipeline takes its target over: sessions on one server, the lock, the ledger.
 
+use tokio_postgres::Row;
+
 use super::{Context, PipelineError};
 use crate::admin;
 use crate::board::State;
@@ -9,6 +11,7 @@ use crate::lease::Lease;
 use crate::ledger::mark::Marker;
 use crate::range::RangeSet;
 use crate::shutdown::Shutdown;
+use crate::target::fence::FenceName;
 
 /// What a pipeline begins with.
 pub(super) struct Takeover {
@@ -26,6 +29,8 @@ pub(super) struct Takeover {
     pub(super) past: Past,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
+    /// What this leader holds at the broker.
+    pub(super) fence: FenceName,
 }
 
 /// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile.
@@ -46,7 +51,7 @@ pub(super) async fn take_over(
     let row =
         admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
     let (ctid, past) = begin_life(context, &mut lease).await?;
-    let (floor, last_value, open, retry_rows) = read_outbox(context, &mut lease).await?;
+    let (outbox, open) = read_outbox(context, &mut lease).await?;
     let parked = lease.session().query(&context.schema.sql(PARKED), &[name]).await?;
     let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, ctid).await?;
     lease.ping().await?;
@@ -54,13 +59,14 @@ pub(super) async fn take_over(
         lease,
         marker,
         reader,
-        floor,
+        floor: outbox.get("floor"),
         settled: row.settled,
         open,
-        predecessor_id: (!row.created).then_some(last_value),
+        predecessor_id: (!row.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past,
-        retry_rows,
+        retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
+        fence: FenceName::new(outbox.get("outbox_id"), name),
     }))
 }
 
@@ -96,11 +102,10 @@ async fn lock(
 async fn read_outbox(
     context: &Context,
     lease: &mut Lease,
-) -> Result<(i64, i64, RangeSet, u64), PipelineError> {
+) -> Result<(Row, RangeSet), PipelineError> {
     let name = &context.target.name;
     let session = lease.session();
-    let row = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
-    let (floor, last_value, retry_rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let outbox = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
     let mut open = RangeSet::new();
     for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
         let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
@@ -108,7 +113,7 @@ async fn read_outbox(
         })?;
         open.union(&ranges);
     }
-    Ok((floor, last_value, open, u64::try_from(retry_rows).unwrap_or(0)))
+    Ok((outbox, open))
 }
 
 const BEGIN_LIFE: &str = "
@@ -122,9 +127,10 @@ RETURNING ctid::text, crashes - 1, suspect_id, suspected";
 
 // last_value of a sequence that was never used is 1: one id too many marks nothing wrongly.
 const OUTBOX: &str = "
-SELECT floor,
-       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0)),
-       (SELECT count(*) FROM outbox.retry WHERE target = $1)
+SELECT outbox_id, floor,
+       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0))
+           AS last_value,
+       (SELECT count(*) FROM outbox.retry WHERE target = $1) AS retry_rows
 FROM outbox.meta";
 
 const OPEN_HOLES: &str = "

@@ -15,9 +15,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{
     Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind,
@@ -25,10 +27,11 @@ use lapin::{
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
-use super::classify::{describe, misconfigured};
+use super::classify::{describe, misconfigured, not_fenced};
 use super::publication::Publication;
 use crate::config::AmqpConfig;
 use crate::target::ConnectError;
+use crate::target::fence::FenceName;
 use crate::tls;
 
 /// Shown in RabbitMQ's list of connections.
@@ -53,13 +56,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, opens a channel and puts it in confirm mode.
+    /// Connects, opens a channel and puts it in confirm mode; with a fence, holds it from then on.
     ///
     /// # Errors
     /// See `Target::connect`.
     ///
     /// Cancel safety: a dropped future cuts what it has opened.
-    pub(super) async fn open(config: &AmqpConfig) -> Result<Self, ConnectError> {
+    pub(super) async fn open(
+        config: &AmqpConfig,
+        fence: Option<&FenceName>,
+    ) -> Result<Self, ConnectError> {
         let uri = uri(config)?;
         let broker = format!("{}:{}", uri.authority.host, uri.authority.port);
         let tls = match uri.scheme {
@@ -71,21 +77,36 @@ impl Connection {
                 Some(RustlsConnector::from(tls))
             }
         };
-        let opening = Self::open_uri(uri, tls);
-        match tokio::time::timeout(config.connect_timeout, opening).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
+        let opening = async {
+            let mut connection = Self::open_uri(uri, tls).await.map_err(|error| {
                 let reason = format!("{broker}: {}", describe(&error));
-                Err(match misconfigured(&error) {
+                match misconfigured(&error) {
                     Some(hint) => configuration(reason, hint),
                     None => ConnectError::Outage(reason),
-                })
+                }
+            })?;
+            if let Some(fence) = fence {
+                connection.take(fence).await?;
             }
-            Err(_) => Err(ConnectError::Outage(format!(
-                "{broker}: no connection within {:?}",
-                config.connect_timeout
-            ))),
-        }
+            Ok(connection)
+        };
+        tokio::time::timeout(config.connect_timeout, opening).await.unwrap_or_else(|_| {
+            let timeout = config.connect_timeout;
+            Err(ConnectError::Outage(format!("{broker}: no connection within {timeout:?}")))
+        })
+    }
+
+    /// Declares the fence: a queue that belongs to this connection alone and goes with it, the last
+    /// thing that the broker does for it. Whoever holds it knows that nothing of a predecessor
+    /// enters any more.
+    async fn take(&mut self, fence: &FenceName) -> Result<(), ConnectError> {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        // A virtual host may have another type as its default, and only this one can be exclusive.
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+        // `FenceName` is short enough not to panic.
+        let declared = self.channel.queue_declare(fence.as_str().into(), options, arguments).await;
+        declared.map(drop).map_err(|error| not_fenced(fence, &error))
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
