@@ -174,12 +174,11 @@ async fn run_once<T: Target + 'static>(
     );
     let clock = lease.clock();
     let now = Instant::now();
-    let begin = Begin {
-        progress: Progress::new(settled.clone(), open.clone()),
-        takeover_id: predecessor_id,
-        parked,
-        past,
-    };
+    let start = Start { floor, settled, open };
+    let mut progress = Progress::new(start.settled.clone(), start.open.clone());
+    // The reader treats them as holes, and so does this.
+    start.gaps().iter().for_each(|range| progress.opened(range));
+    let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
@@ -189,7 +188,7 @@ async fn run_once<T: Target + 'static>(
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), reader, Start { floor, settled, open }, ports));
+    tasks.spawn(read(context.clone(), reader, start, ports));
     tasks.spawn(write_marks(lease, marker, context.lease.ping_interval, mark_queue, marked_queue));
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
