@@ -1,7 +1,7 @@
 //! A seeded simulator: the flow and the progress as they are, over a model of writers, database,
 //! reader and broker that delay, reorder, refuse, lose connections and crash.
 //!
-//! `SEED=n` replays one schedule. Invariants of the design are asserted at every commit of a mark
+//! `SEED=n` replays one schedule, `SCHEDULES=n` and `BASE=seed` run others. Invariants of the design are asserted at every commit of a mark
 //! and at the end, when all faults have stopped and everything must have drained.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -109,6 +109,9 @@ struct World {
     committed: Option<(Mark, u64)>,
     connected: bool,
     wires: Vec<VecDeque<Wire>>,
+    /// What a predecessor that hangs has left on the wire: it may arrive at any time, and nobody hears
+    /// what becomes of it.
+    zombies: Vec<VecDeque<Wire>>,
     answers: VecDeque<Event>,
     /// Position of the first delivery of each id.
     delivered: BTreeMap<i64, usize>,
@@ -152,6 +155,7 @@ impl World {
             committed: None,
             connected: false,
             wires: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
+            zombies: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
             answers: VecDeque::new(),
             delivered: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -440,6 +444,11 @@ impl World {
 
     fn broker(&mut self) {
         let partition = usize::try_from(self.below(PARTITIONS as u64)).unwrap();
+        if self.chance(40)
+            && let Some(wire) = self.zombies[partition].pop_front()
+        {
+            return self.broker_and_zombie(wire);
+        }
         let Some(wire) = self.wires[partition].pop_front() else { return };
         let missing = self.missing.contains(&topic(wire.id));
         if missing || self.faults && self.refusals && self.chance(15) {
@@ -456,6 +465,18 @@ impl World {
         } else {
             self.deliver(&wire);
             self.answers.push_back(Event::Confirmed(wire.ticket));
+        }
+    }
+
+    fn broker_and_zombie(&mut self, wire: Wire) {
+        let refused = self.missing.contains(&topic(wire.id))
+            || self.faults && self.refusals && self.chance(15);
+        if refused {
+            self.say(|| format!("a zombie's {} is refused", wire.id));
+            self.refused(wire.id, wire.step);
+        } else {
+            self.say(|| format!("a zombie's {} arrives", wire.id));
+            self.deliver(&wire);
         }
     }
 
@@ -595,6 +616,13 @@ impl World {
     }
 
     fn crash(&mut self) {
+        if self.chance(40) {
+            // It hangs: its lease is over, and what it had on the wire is not. A zombie of a zombie
+            // is behind it on the same wire.
+            for (zombie, wires) in self.zombies.iter_mut().zip(&mut self.wires) {
+                zombie.append(wires);
+            }
+        }
         self.lose_connection(None);
         if let Some(mark) = self.marking.take()
             && self.chance(50)
@@ -687,9 +715,12 @@ fn every_schedule_keeps_the_invariants() {
         World::new(seed.parse().expect("SEED is a number")).run();
         return;
     }
-    let base = 0xB0A7;
+    let number = |name: &str| std::env::var(name).ok().map(|n| n.parse().expect("a number"));
+    let (base, schedules) =
+        (number("BASE").unwrap_or(0xB0A7), number("SCHEDULES").unwrap_or(SCHEDULES));
+    println!("{schedules} schedules from SEED={base}");
     let (mut stragglers, mut parked) = (0, 0);
-    for seed in base..base + SCHEDULES {
+    for seed in base..base + schedules {
         match std::panic::catch_unwind(|| World::new(seed).run()) {
             Ok(counters) => {
                 stragglers += counters.stragglers;

@@ -85,3 +85,60 @@ impl Unseen {
         Poll::Pending
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::{pending, poll_fn, ready};
+
+    use super::*;
+
+    fn confirmed() -> Publish {
+        Box::pin(ready(Ok(Confirmation::Ack(None))))
+    }
+
+    async fn next(unseen: &mut Unseen) -> u64 {
+        poll_fn(|cx| {
+            unseen.begin_look();
+            unseen.poll_next(cx).map(|(number, _)| number)
+        })
+        .await
+    }
+
+    /// Time is the test's: it passes when everybody waits.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_is_not_confirmed_steps_aside() {
+        let mut unseen = Unseen::default();
+        unseen.push(0, confirmed());
+        unseen.push(1, Box::pin(pending()));
+        unseen.push(2, confirmed());
+        assert_eq!(next(&mut unseen).await, 0);
+        let begun = Instant::now();
+        assert_eq!(next(&mut unseen).await, 2);
+        assert!(begun.elapsed() >= PATIENCE, "in order as long as it can be");
+        assert_eq!(unseen.len(), 1);
+
+        unseen.push(3, confirmed());
+        assert_eq!(next(&mut unseen).await, 3);
+    }
+
+    /// Its confirm may carry the return of a message that is seen behind it.
+    #[tokio::test(start_paused = true)]
+    async fn one_that_stepped_aside_is_asked_first() {
+        let (answer, answered) = tokio::sync::oneshot::channel::<()>();
+        let mut unseen = Unseen::default();
+        unseen.push(
+            0,
+            Box::pin(async {
+                let _ = answered.await;
+                Ok(Confirmation::Ack(None))
+            }),
+        );
+        unseen.push(1, confirmed());
+        assert_eq!(next(&mut unseen).await, 1);
+        unseen.push(2, confirmed());
+        answer.send(()).unwrap();
+        assert_eq!(next(&mut unseen).await, 0);
+        assert_eq!(next(&mut unseen).await, 2);
+        assert!(unseen.is_empty());
+    }
+}
