@@ -35,6 +35,16 @@ impl Instance {
         instance
     }
 
+    /// Starts a standby that streams from another PostgreSQL of this kind.
+    pub(crate) async fn start_replica_of(primary: &Self) -> Self {
+        let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
+        let mut instance = Self { kind: Kind::Postgres, folder, url: String::new() };
+        let facts = instance.run_with("start", &[&format!("replica_of={}", primary.url)]).await;
+        let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
+        instance.url = url.expect("a started service says where it is").to_owned();
+        instance
+    }
+
     /// Where clients find it.
     pub(crate) fn url(&self) -> &str {
         &self.url
@@ -63,8 +73,12 @@ impl Instance {
     }
 
     async fn run(&self, action: &str) -> String {
+        self.run_with(action, &[]).await
+    }
+
+    async fn run_with(&self, action: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(Services::brokers());
-        command.args([self.kind.name(), action]).arg(&self.folder);
+        command.args([self.kind.name(), action]).arg(&self.folder).args(arguments);
         output(&format!("{} to {action}", self.kind.name()), command).await
     }
 }

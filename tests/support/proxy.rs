@@ -25,6 +25,8 @@ pub(crate) enum Network {
 pub(crate) struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    /// `host:port`
+    server: watch::Sender<Arc<str>>,
     /// Connections asked for so far, refused ones included.
     connections: watch::Receiver<usize>,
     _acceptor: JoinSet<()>,
@@ -38,18 +40,22 @@ impl Proxy {
         let network = watch::Sender::new(Network::Up);
         let (count, connections) = watch::channel(0);
         let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(listener, Arc::from(server), network.subscribe(), count));
-        Self { address, network, connections, _acceptor: acceptor }
+        let server = watch::Sender::new(Arc::from(server));
+        acceptor.spawn(accept(listener, server.subscribe(), network.subscribe(), count));
+        Self { address, network, server, connections, _acceptor: acceptor }
     }
 
     /// The same url with the proxy in the place of the server.
     pub(crate) async fn in_front_of(url: &str) -> (Self, String) {
-        let start =
-            url.rfind('@').or_else(|| url.find("//").map(|at| at + 1)).map_or(0, |at| at + 1);
-        let end = url[start..].find('/').map_or(url.len(), |at| start + at);
-        let proxy = Self::start(&url[start..end]).await;
-        let through = format!("{}{}{}", &url[..start], proxy.address, &url[end..]);
+        let server = server_of(url);
+        let proxy = Self::start(&url[server.clone()]).await;
+        let through = format!("{}{}{}", &url[..server.start], proxy.address, &url[server.end..]);
         (proxy, through)
+    }
+
+    /// Connections made from now on lead to the server of `url`; those that stand stay.
+    pub(crate) fn move_to(&self, url: &str) {
+        self.server.send_replace(Arc::from(&url[server_of(url)]));
     }
 
     /// Changes the network, for connections that stand as well.
@@ -67,9 +73,16 @@ impl Proxy {
     }
 }
 
+/// Where `host:port` stands in a url.
+fn server_of(url: &str) -> std::ops::Range<usize> {
+    let start = url.rfind('@').or_else(|| url.find("//").map(|at| at + 1)).map_or(0, |at| at + 1);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    start..end
+}
+
 async fn accept(
     listener: TcpListener,
-    server: Arc<str>,
+    server: watch::Receiver<Arc<str>>,
     network: watch::Receiver<Network>,
     count: watch::Sender<usize>,
 ) {
@@ -79,7 +92,8 @@ async fn accept(
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 count.send_modify(|count| *count += 1);
-                connections.spawn(serve(client, server.clone(), network.clone()));
+                let server = server.borrow().clone();
+                connections.spawn(serve(client, server, network.clone()));
             }
             Some(_) = connections.join_next() => {}
         }

@@ -8,14 +8,16 @@ use super::PipelineError;
 use crate::lease::Lease;
 use crate::ledger::Mark;
 use crate::ledger::mark::Marker;
+use crate::schema::Schema;
 
-/// Runs until the marks end, or the lease is lost. One mark is under way at a time.
+/// Runs until the marks end, and lets the lock go; or until the lease is lost. One mark is under way at a time.
 pub(super) async fn write_marks(
     mut lease: Lease,
     mut marker: Marker,
     ping_interval: Duration,
     mut marks: Receiver<Mark>,
     marked: UnboundedSender<Mark>,
+    (schema, name): (Schema, String),
 ) -> Result<(), PipelineError> {
     loop {
         let mark = tokio::select! {
@@ -25,7 +27,9 @@ pub(super) async fn write_marks(
                 continue;
             }
         };
-        let Some(mut mark) = mark else { return Ok(()) };
+        let Some(mut mark) = mark else {
+            return Ok(lease.release(&schema, &name).await?);
+        };
         marker.write(&mut lease, &mut mark).await?;
         let _ = marked.send(mark);
     }
