@@ -127,7 +127,10 @@ impl Membership {
     ) -> Result<Infallible, DatabaseError> {
         let mut balance = Balance::new(self.lease.rebalance_interval, Instant::now());
         loop {
-            let rows = session.query(count, &[&self.targets]).await?;
+            // A server that is silent for as long as a lease says nothing of who is there.
+            let rows = tokio::time::timeout(self.lease.ttl, session.query(count, &[&self.targets]))
+                .await
+                .map_err(|_| DatabaseError::Unavailable("no answer".into()))??;
             let relays: Relays = rows
                 .iter()
                 .map(|row| (row.get(0), usize::try_from(row.get::<_, i64>(1)).unwrap_or(0)))

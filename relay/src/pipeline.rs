@@ -193,7 +193,16 @@ async fn run_once<T: Target + 'static>(
     tasks.spawn(read(context.clone(), reader, Start { floor, settled, open }, ports));
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
-    tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));
+    let answer_timeout = context.database.statement_timeout + context.database.connect_timeout;
+    tasks.spawn(write_marks(
+        lease,
+        marker,
+        ping_interval,
+        mark_queue,
+        marked_queue,
+        lock,
+        answer_timeout,
+    ));
     // The writer keeps the lease until this is dropped as well.
     let holding = marks.clone();
     let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };

@@ -19,6 +19,8 @@ pub(crate) enum Network {
     Down,
     /// Bytes from the server are held back; connections stay open.
     Deaf,
+    /// Bytes from the client are held back; connections stay open.
+    Mute,
 }
 
 /// A proxy in front of one server.
@@ -108,10 +110,10 @@ async fn serve(client: TcpStream, server: Arc<str>, mut network: watch::Receiver
     let Ok(server) = TcpStream::connect(&*server).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let deaf = network.clone();
+    let (mute, deaf) = (network.clone(), network.clone());
     tokio::select! {
-        _ = copy(from_client, to_server, None) => {}
-        _ = copy(from_server, to_client, Some(deaf)) => {}
+        _ = copy(from_client, to_server, mute, Network::Mute) => {}
+        _ = copy(from_server, to_client, deaf, Network::Deaf) => {}
         _ = network.wait_for(|&network| network == Network::Down) => {}
     }
 }
@@ -119,7 +121,8 @@ async fn serve(client: TcpStream, server: Arc<str>, mut network: watch::Receiver
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut deaf: Option<watch::Receiver<Network>>,
+    mut network: watch::Receiver<Network>,
+    held: Network,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -127,10 +130,8 @@ async fn copy(
         if len == 0 {
             return Ok(());
         }
-        if let Some(network) = &mut deaf {
-            // A closed channel is a proxy that is gone: the read above ends it.
-            let _ = network.wait_for(|&network| network != Network::Deaf).await;
-        }
+        // A closed channel is a proxy that is gone: the read above ends it.
+        let _ = network.wait_for(|&network| network != held).await;
         to.write_all(&buffer[..len]).await?;
     }
 }
