@@ -12,6 +12,7 @@ mod config;
 mod crash;
 mod daemon;
 mod delivery;
+mod docs;
 mod hostile;
 mod keeper;
 mod leadership;

@@ -2,6 +2,7 @@
 //! a pipeline.
 
 use std::future::Future;
+use std::sync::Arc;
 
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -72,6 +73,7 @@ impl App {
                 board: board.clone(),
                 bell: bell_handle.clone(),
                 member: member.clone(),
+                proven: Arc::default(),
             };
             spawn(&mut pipelines, context, shutdown.clone());
         }

@@ -8,6 +8,7 @@
 //! `settle` hands over what is to be written. The other files are the parts they work on.
 
 mod backoff;
+mod careful;
 mod decide;
 mod held;
 mod intake;
@@ -22,16 +23,18 @@ mod send;
 mod settle;
 #[cfg(test)]
 mod simulator;
+mod straggler;
 #[cfg(test)]
 mod tests;
 mod trial;
 mod window;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Instant;
 
 pub use backoff::{Backoff, Jitter};
+pub use careful::{CRASHES_MAX, Past};
 pub use intake::{FreshRead, FreshRow, RetryRow};
 pub use policy::Policy;
 
@@ -39,7 +42,7 @@ use crate::config::Order;
 use crate::ledger::progress::Progress;
 use crate::message::Message;
 use crate::route::RouteConfig;
-use crate::target::Ticket;
+use careful::Careful;
 use held::HeldKeys;
 use intake::StartGaps;
 use item::Item;
@@ -47,6 +50,7 @@ use lane::Lanes;
 use park::Parked;
 use refused::RefusedRows;
 use retry::Retrying;
+use straggler::Stragglers;
 use trial::Trial;
 use window::Window;
 
@@ -90,6 +94,8 @@ pub struct Begin {
     pub takeover_id: Option<i64>,
     /// The destinations that rows of `retry` wait for.
     pub parked: Vec<String>,
+    /// How the lives before this one ended.
+    pub past: Past,
 }
 
 /// One pipeline's state between the reader, the target and the ledger.
@@ -111,9 +117,9 @@ pub struct Flow {
     held: HeldKeys,
     refused: RefusedRows,
     parked: Parked,
-    /// Tickets without an outcome whose rows stand in `retry`; the messages are not kept.
-    stragglers: HashMap<Ticket, (i64, Option<String>)>,
-    /// The highest id that a predecessor may have sent, and how many messages its window held.
+    careful: Careful,
+    stragglers: Stragglers,
+    /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
     takeover: (i64, usize),
     start_gaps: Option<StartGaps>,
     /// Messages sent for the first time so far.
@@ -134,9 +140,10 @@ impl Flow {
     /// A flow over the ledger as the database has it. `seed` is that of the back-off's jitter.
     #[must_use]
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
-        let Begin { progress, takeover_id, parked: destinations } = begin;
+        let Begin { progress, takeover_id, parked: destinations, past } = begin;
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
-        let takeover = takeover_id.map_or((0, 0), |id| (id, policy.window_messages_max));
+        // What was in flight, and room for what was confirmed and not marked yet.
+        let takeover = takeover_id.map_or((0, 0), |id| (id, 2 * policy.window_messages_max));
         let mut parked = Parked::default();
         parked.load(destinations);
         Self {
@@ -154,7 +161,8 @@ impl Flow {
             held: HeldKeys::default(),
             refused: RefusedRows::default(),
             parked,
-            stragglers: HashMap::new(),
+            careful: Careful::new(past),
+            stragglers: Stragglers::default(),
             takeover,
             start_gaps,
             sequence: 0,
@@ -200,6 +208,22 @@ impl Flow {
         self.window.messages()
     }
 
+    /// Whether everything that was read was sent and answered.
+    #[must_use]
+    pub fn is_sent(&self) -> bool {
+        self.window.messages() == 0
+            && self.again.is_empty()
+            && self.queue.is_empty()
+            && self.careful.is_idle()
+            && self.lanes.is_empty()
+    }
+
+    /// Whether rows of `retry` are in hand that could be sent.
+    #[must_use]
+    pub fn has_retry_ready(&self) -> bool {
+        self.retrying.has_ready()
+    }
+
     /// Destinations that are parked.
     #[must_use]
     pub fn parked_destinations(&self) -> usize {
@@ -209,7 +233,7 @@ impl Flow {
     /// Whether a mark would write something.
     #[must_use]
     pub fn has_marks(&self) -> bool {
-        self.progress.has_work() || self.parked.has_work()
+        self.progress.has_work() || self.parked.has_work() || self.careful.has_work()
     }
 
     /// What was counted so far.

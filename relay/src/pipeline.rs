@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod feed;
 mod link;
+mod proven;
 mod start;
 mod steady;
 mod tally;
@@ -22,11 +23,13 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use error::PipelineError;
+pub use proven::Proven;
 
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
+use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
 use crate::membership::{Led, Member};
 use crate::schema::Schema;
@@ -61,6 +64,8 @@ pub struct Context {
     pub bell: BellHandle,
     /// This process among the relays.
     pub member: Member,
+    /// What has worked once in this process.
+    pub proven: Arc<Proven>,
 }
 
 impl Context {
@@ -146,16 +151,16 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(10);
 /// the next leader sends it again.
 const HAND_OVER_GRACE: Duration = Duration::from_secs(10);
 
-/// The lock is let go within this time, or by the server when the session has ended.
-const RELEASE_TIMEOUT: Duration = Duration::from_secs(1);
-
 /// One life: from the lock to its loss, to its being handed over, or to the end of the daemon.
 async fn run_once<T: Target + 'static>(
     context: &Context,
     make: &impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
-    let Some(takeover) = take_over(context, shutdown).await? else { return Ok(()) };
+    let takeover =
+        take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
+    let Some(takeover) = takeover else { return Ok(()) };
+    context.proven.database();
     let Takeover {
         lease,
         marker,
@@ -165,6 +170,7 @@ async fn run_once<T: Target + 'static>(
         open,
         predecessor_id,
         parked,
+        past,
         retry_rows,
         fence,
         led,
@@ -177,20 +183,21 @@ async fn run_once<T: Target + 'static>(
     );
     let clock = lease.clock();
     let now = Instant::now();
-    let begin = Begin {
-        progress: Progress::new(settled.clone(), open.clone()),
-        takeover_id: predecessor_id,
-        parked,
-    };
+    let start = Start { floor, settled, open };
+    let mut progress = Progress::new(start.settled.clone(), start.open.clone());
+    // The reader treats them as holes, and so does this.
+    start.gaps().iter().for_each(|range| progress.opened(range));
+    let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
+    let last_mark = marks.clone();
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), reader, Start { floor, settled, open }, ports));
+    tasks.spawn(read(context.clone(), reader, start, ports));
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
     let answer_timeout = context.database.statement_timeout + context.database.connect_timeout;
@@ -203,8 +210,6 @@ async fn run_once<T: Target + 'static>(
         lock,
         answer_timeout,
     ));
-    // The writer keeps the lease until this is dropped as well.
-    let holding = marks.clone();
     let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
@@ -228,7 +233,7 @@ async fn run_once<T: Target + 'static>(
         mark_at: now,
         retry_at: now,
         tally: Tally::new(name, now),
-        connected_once: false,
+        obstacle: None,
     };
     let outcome = tokio::select! {
         outcome = steady.run(&mut tasks, &life) => outcome,
@@ -239,11 +244,17 @@ async fn run_once<T: Target + 'static>(
             return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
         }
     }
-    // Only now: what is unconfirmed is not published any more, and what is confirmed is settled.
-    drop(holding);
-    if outcome.is_ok() {
-        let released = async { while tasks.join_next().await.is_some() {} };
-        let _ = tokio::time::timeout(RELEASE_TIMEOUT, released).await;
+    // The target ended without a panic, so no message ended it.
+    let end = Mark { ended: true, ..Mark::default() };
+    // Only now is the lock let go: nothing unconfirmed is published any more, and what is confirmed is
+    // settled. Without an answer the server frees it with the session.
+    let released = async {
+        let _ = last_mark.send(end).await;
+        drop(last_mark);
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(context.lease.ttl, released).await.is_err() {
+        tracing::debug!(target_name = name, "the database frees the lock by itself");
     }
     tasks.shutdown().await;
     outcome

@@ -117,7 +117,7 @@ pub trait Target: Send {
     /// Cancel safety: an event is either still to come or already in `events`; none is lost.
     fn events(&mut self, events: &mut Vec<Event>) -> impl Future<Output = ()> + Send;
 
-    /// Drops the connection at once. When it returns, nothing that is unconfirmed can still be
+    /// Drops the connection: at once if anything is outstanding. When it returns, nothing that is unconfirmed can still be
     /// published by this process, and no event of it will come.
     ///
     /// Cancel safety: the connection is given up before the first await; only the waiting for the

@@ -13,6 +13,7 @@ use super::services::Services;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Postgres,
+    PgBouncer,
     RabbitMq,
     Kafka,
 }
@@ -27,9 +28,14 @@ pub(crate) struct Instance {
 impl Instance {
     /// Starts a fresh one and waits until it answers.
     pub(crate) async fn start(kind: Kind) -> Self {
+        Self::start_with(kind, &[]).await
+    }
+
+    /// The same with what `./dev` wants to know of it, or with settings of its own.
+    pub(crate) async fn start_with(kind: Kind, arguments: &[&str]) -> Self {
         let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
         let mut instance = Self { kind, folder, url: String::new() };
-        let facts = instance.run("start").await;
+        let facts = instance.run("start", arguments).await;
         let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
         instance.url = url.expect("a started service says where it is").to_owned();
         instance
@@ -39,7 +45,7 @@ impl Instance {
     pub(crate) async fn start_replica_of(primary: &Self) -> Self {
         let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
         let mut instance = Self { kind: Kind::Postgres, folder, url: String::new() };
-        let facts = instance.run_with("start", &[&format!("replica_of={}", primary.url)]).await;
+        let facts = instance.run("start", &[&format!("replica_of={}", primary.url)]).await;
         let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
         instance.url = url.expect("a started service says where it is").to_owned();
         instance
@@ -52,17 +58,24 @@ impl Instance {
 
     /// Starts it again and waits until it answers.
     pub(crate) async fn start_again(&self) {
-        self.run("start").await;
+        self.run("start", &[]).await;
     }
 
     /// Asks it to end and waits until it has.
     pub(crate) async fn stop(&self) {
-        self.run("stop").await;
+        self.run("stop", &[]).await;
     }
 
     /// Ends it without a warning.
     pub(crate) async fn kill(&self) {
-        self.run("kill").await;
+        self.run("kill", &[]).await;
+    }
+
+    /// What RabbitMQ has logged so far.
+    pub(crate) fn rabbitmq_log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.join("own/log")).expect("RabbitMQ logs");
+        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file?.path());
+        files.map(|file| read(file).expect("a log can be read")).collect()
     }
 
     /// RabbitMQ's own tool.
@@ -72,11 +85,7 @@ impl Instance {
         output(&format!("rabbitmqctl {arguments:?}"), command).await
     }
 
-    async fn run(&self, action: &str) -> String {
-        self.run_with(action, &[]).await
-    }
-
-    async fn run_with(&self, action: &str, arguments: &[&str]) -> String {
+    async fn run(&self, action: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(Services::brokers());
         command.args([self.kind.name(), action]).arg(&self.folder).args(arguments);
         output(&format!("{} to {action}", self.kind.name()), command).await
@@ -104,6 +113,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::PgBouncer => "pgbouncer",
             Self::RabbitMq => "rabbitmq",
             Self::Kafka => "kafka",
         }

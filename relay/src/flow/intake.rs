@@ -86,22 +86,22 @@ impl Flow {
     }
 
     fn on_row(&mut self, row: FreshRow, as_of: u64) {
-        let filtered = row.route.is_none();
-        let item = Item::fresh(row, as_of);
-        if filtered {
+        let Some(route) = row.route else {
             self.counters.filtered += 1;
-            self.progress.settle(item.id());
-            self.free(&item);
-        } else if let Some(reason) = self.oversize(&item) {
-            self.bury(&item, 0, reason);
-        } else {
-            self.queue.push_back(item);
+            self.progress.settle(row.message.id());
+            return self.free_message(&row.message);
+        };
+        let oversize = self.oversize(&row.message);
+        let item = Item::fresh(row, route, as_of);
+        match oversize {
+            Some(reason) => self.bury(&item, 0, reason),
+            None => self.queue.push_back(item),
         }
     }
 
     /// Why the row cannot be sent although it was read: its payload was too large to be.
-    fn oversize(&self, item: &Item) -> Option<String> {
-        let size = item.message.oversize_bytes()?;
+    fn oversize(&self, message: &Message) -> Option<String> {
+        let size = message.oversize_bytes()?;
         let limit = self.policy.row_bytes_max;
         Some(format!("payload of {size} bytes exceeds row_bytes_max = {limit}"))
     }
@@ -142,21 +142,31 @@ impl Flow {
             // The next row of the key is read as a head in its turn.
             return;
         };
-        let filtered = row.route.is_none();
-        let item = Item::again(row, message, as_of);
-        if let Some(head) = *head {
-            self.retrying.take_follower(head, item);
-        } else if filtered {
-            self.counters.filtered += 1;
-            self.resolve(item.id(), item.holding_key());
-            parked.iter().for_each(|name| self.parked.probe_lost(name));
-            self.free(&item);
-        } else if let Some(reason) = self.oversize(&item) {
-            self.bury(&item, item.attempts(), reason);
-            parked.iter().for_each(|name| self.parked.probe_lost(name));
-        } else {
-            *head = item.holding_key().is_some().then(|| item.id());
-            self.retrying.take_head(item);
+        // A row that stands here was wanted once, and its dead copy may be the last there is: what no
+        // route takes any more is dead, not settled.
+        let unrouted = || format!("no route takes topic {:?} any more", message.topic());
+        let illegal = match row.route {
+            None => Some(unrouted()),
+            Some(_) => self.oversize(&message),
+        };
+        let route = row.route.unwrap_or_default();
+        let item = Item::again(row, message, route, as_of);
+        match (illegal, *head) {
+            (None, Some(head)) => self.retrying.take_follower(head, item),
+            (None, None) => {
+                *head = item.holding_key().is_some().then(|| item.id());
+                self.retrying.take_head(item);
+            }
+            (Some(_), Some(_)) => {
+                // Dealt with when it is the head; those behind it wait as long.
+                *head = None;
+                self.free(&item);
+                self.retry_wanted = true;
+            }
+            (Some(reason), None) => {
+                self.bury(&item, item.attempts(), reason);
+                parked.iter().for_each(|name| self.parked.probe_lost(name));
+            }
         }
     }
 

@@ -40,9 +40,9 @@ pub(super) struct RetryState {
 
 impl Item {
     /// A row as the outbox has it.
-    pub(super) fn fresh(row: FreshRow, as_of: u64) -> Self {
+    pub(super) fn fresh(row: FreshRow, route: usize, as_of: u64) -> Self {
         Self {
-            route: row.route.unwrap_or_default(),
+            route,
             message: Arc::new(row.message),
             as_of,
             held: row.held,
@@ -55,10 +55,10 @@ impl Item {
     }
 
     /// A row that stands in `retry`, with its message.
-    pub(super) fn again(row: RetryRow, message: Message, as_of: u64) -> Self {
+    pub(super) fn again(row: RetryRow, message: Message, route: usize, as_of: u64) -> Self {
         Self {
             message: Arc::new(message),
-            route: row.route.unwrap_or_default(),
+            route,
             as_of,
             held: false,
             resent: (row.attempts > 0).then_some(Resent::Retry),

@@ -40,6 +40,11 @@ impl Lanes {
         self.ready.pop_front()
     }
 
+    /// Whether nobody waits.
+    pub(super) fn is_empty(&self) -> bool {
+        self.ready.is_empty() && self.keys.values().all(VecDeque::is_empty)
+    }
+
     /// What the oldest read of a waiting item knew of marks, of fresh ones or of those of `retry`.
     pub(super) fn oldest_as_of(&self, fresh: bool) -> Option<u64> {
         let waiting = self.ready.iter().chain(self.keys.values().flatten());

@@ -33,9 +33,13 @@ impl Flow {
     /// before anything else. No attempt is charged, unless one message can be blamed.
     pub fn on_broken(&mut self, broken: Broken) {
         self.connected = false;
-        for (_, (id, _)) in self.stragglers.drain() {
-            // They are due in `retry` and are read from there again.
-            self.retrying.drop_row(id);
+        for straggler in self.stragglers.drain() {
+            // They are due in `retry` and are read from there again; until then, what was in flight
+            // behind them waits as behind a refused one.
+            self.retrying.drop_row(straggler.id);
+            if let Some(key) = &straggler.key {
+                self.refused.insert_straggler(key, straggler.id, straggler.committed);
+            }
         }
         let mut flights = self.window.drain();
         if let Some(reaction) = broken.suspect {
@@ -59,9 +63,9 @@ impl Flow {
 
     fn on_confirmed(&mut self, ticket: Ticket) {
         let Some(flight) = self.window.take(ticket) else {
-            if let Some((id, key)) = self.stragglers.remove(&ticket) {
+            if let Some(straggler) = self.stragglers.take(ticket) {
                 self.counters.confirmed += 1;
-                self.resolve(id, key.as_deref());
+                self.resolve(straggler.id, straggler.key.as_deref());
             }
             return;
         };
@@ -83,10 +87,10 @@ impl Flow {
         if let Some(flight) = self.window.take(ticket) {
             let single = flight.item.suspect && self.trial.is_single();
             self.on_refused(flight.item, refusal, single, Scope::Full);
-        } else if let Some((id, _)) = self.stragglers.remove(&ticket) {
+        } else if let Some(straggler) = self.stragglers.take(ticket) {
             // Its row in `retry` falls due by itself and is read from there.
             self.counters.refused += 1;
-            self.retrying.drop_row(id);
+            self.retrying.drop_row(straggler.id);
         }
     }
 

@@ -22,6 +22,12 @@ impl RefusedRows {
         self.keys.entry(key.into()).or_default().insert(id, Commit::Pending);
     }
 
+    /// A row without an outcome whose connection is lost; its row of `retry` may be committed already.
+    pub(super) fn insert_straggler(&mut self, key: &str, id: i64, committed: Option<u64>) {
+        let commit = committed.map_or(Commit::Pending, Commit::Done);
+        self.keys.entry(key.into()).or_default().insert(id, commit);
+    }
+
     /// The row stands in `retry` (or `dead`) since mark `number`.
     pub(super) fn committed(&mut self, key: &str, id: i64, number: u64) {
         if let Some(commit) = self.keys.get_mut(key).and_then(|rows| rows.get_mut(&id)) {

@@ -66,11 +66,19 @@ impl Retrying {
         let item = self.ready.pop_front()?;
         let blocked = !self.blocked.is_empty()
             && item.holding_key().is_some_and(|key| self.blocked.contains(key));
+        if self.ready.is_empty() && self.chains.is_empty() {
+            // Nobody is left who could pass a refused head.
+            self.blocked.clear();
+        }
         if blocked {
             self.rows.remove(&item.id());
             return Some(Err(item));
         }
         Some(Ok(item))
+    }
+
+    pub(super) fn has_ready(&self) -> bool {
+        !self.ready.is_empty()
     }
 
     /// The row was delivered, buried or is gone: its followers may go.

@@ -12,14 +12,10 @@ use crate::target::Submission;
 impl Flow {
     /// The next message to hand to the target, if one may go now.
     pub fn next_send(&mut self, now: Instant) -> Option<Submission> {
-        let room = self.connected
-            && self.window.messages() < self.policy.window_messages_max
-            && (self.window.bytes() < self.policy.window_bytes_max || self.window.messages() == 0)
-            && self.stragglers.len() < self.policy.stragglers_max;
-        if !room {
+        if !self.has_room() {
             return None;
         }
-        let mut item = self.next_item()?;
+        let mut item = if self.careful.is_over() { self.next_item() } else { self.next_careful() }?;
         if item.sequence == 0 {
             self.sequence += 1;
             item.sequence = self.sequence;
@@ -34,7 +30,17 @@ impl Flow {
         Some(Submission { ticket, message, route, resent, replay })
     }
 
-    fn next_item(&mut self) -> Option<Item> {
+    fn has_room(&self) -> bool {
+        let (messages, stragglers) = (self.window.messages(), self.stragglers.len());
+        // What the client library holds counts until it is answered.
+        let bytes = self.window.bytes() + self.stragglers.bytes();
+        self.connected
+            && messages < self.policy.window_messages_max
+            && stragglers < self.policy.stragglers_max
+            && (bytes < self.policy.window_bytes_max || messages + stragglers == 0)
+    }
+
+    pub(super) fn next_item(&mut self) -> Option<Item> {
         while let Some(suspect) = self.again.front().map(|item| item.suspect) {
             if !self.may_go_again(suspect) {
                 return None;
@@ -56,11 +62,9 @@ impl Flow {
         }
         // In turn, so that neither a flood of replayed rows nor a backlog starves the other.
         self.retry_turn = !self.retry_turn;
-        if self.retry_turn {
-            self.next_retry().or_else(|| self.next_fresh())
-        } else {
-            self.next_fresh().or_else(|| self.next_retry())
-        }
+        let first = if self.retry_turn { self.next_retry() } else { self.next_fresh() };
+        // A fresh row that is set aside may be what a row of `retry` waited for.
+        first.or_else(|| self.next_fresh()).or_else(|| self.next_retry())
     }
 
     /// Suspects go in their groups, with nothing else in flight.

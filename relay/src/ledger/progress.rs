@@ -162,10 +162,16 @@ impl Progress {
         !self.done.is_empty() || !self.changes.is_empty() || !self.dead.is_empty()
     }
 
-    /// Islands that are dealt with and wait for what lies below them.
+    /// Whether more islands wait for what lies below them than the ledger may have gaps.
     #[must_use]
-    pub fn islands(&self) -> usize {
-        self.done.ranges_len()
+    pub fn is_crowded(&self) -> bool {
+        self.done.ranges_len() > self.gaps_max
+    }
+
+    /// Ids that are dealt with and not marked: what a crash would send again.
+    #[must_use]
+    pub fn unmarked(&self) -> u64 {
+        self.done.ids_len()
     }
 
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.

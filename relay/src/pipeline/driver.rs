@@ -3,6 +3,7 @@
 //! A task of its own, because connecting takes long and must not be started anew each time something
 //! else happens, and because encoding a message is work that another core can do.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::task::Poll;
@@ -116,15 +117,9 @@ async fn step<T: Target>(
                 return Some(Report::NotConnected(ConnectError::Outage(LAPSED.into())));
             }
             Command::Connect => {
-                let outcome = tokio::select! {
-                    outcome = target.connect() => outcome,
-                    command = commands.recv() => match command? {
-                        Command::Disconnect => {
-                            target.disconnect().await;
-                            return Some(Report::Disconnected);
-                        }
-                        Command::Connect | Command::Submit(_) => continue,
-                    },
+                let Some(outcome) = connect(target, commands).await? else {
+                    target.disconnect().await;
+                    return Some(Report::Disconnected);
                 };
                 *connected = outcome.is_ok();
                 return Some(outcome.map_or_else(Report::NotConnected, |()| Report::Connected));
@@ -160,3 +155,20 @@ async fn lapse<T: Target>(target: &mut T, connected: &mut bool, mut events: Vec<
 }
 
 const LAPSED: &str = "the lease was not renewed in time";
+/// Connects, unless it is asked to disconnect meanwhile (`Some(None)`), or the commands end (`None`).
+async fn connect<T: Target>(
+    target: &mut T,
+    commands: &mut UnboundedReceiver<Command>,
+) -> Option<Option<Result<(), ConnectError>>> {
+    let mut outcome = pin!(target.connect());
+    loop {
+        tokio::select! {
+            outcome = &mut outcome => return Some(Some(outcome)),
+            command = commands.recv() => match command? {
+                Command::Disconnect => return Some(None),
+                // Asked already; and what was on its way to the last connection is sent again.
+                Command::Connect | Command::Submit(_) => {}
+            },
+        }
+    }
+}

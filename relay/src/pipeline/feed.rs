@@ -41,8 +41,12 @@ pub(super) struct Feed {
 
 /// A read, with the route of each row.
 pub(super) enum Fed {
-    Fresh(FreshRead),
-    Retry { rows: Vec<RetryRow>, as_of: u64 },
+    /// With what stands in the way of the row behind it, if anything does: nothing more is read.
+    Fresh(FreshRead, Option<PipelineError>),
+    Retry {
+        rows: Vec<RetryRow>,
+        as_of: u64,
+    },
 }
 
 impl Feed {
@@ -83,15 +87,14 @@ impl Feed {
     /// The next read; `None` when the reader has ended.
     ///
     /// Cancel safety: a read is either still to come or returned.
-    pub(super) async fn next(&mut self) -> Result<Option<Fed>, PipelineError> {
-        match self.batches.recv().await {
-            None => Ok(None),
-            Some(FromSource::Batch(batch)) => self.fresh(batch).map(Some),
-            Some(FromSource::Retry(batch)) => Ok(Some(self.retry(batch))),
-        }
+    pub(super) async fn next(&mut self) -> Option<Fed> {
+        Some(match self.batches.recv().await? {
+            FromSource::Batch(batch) => self.fresh(batch),
+            FromSource::Retry(batch) => self.retry(batch),
+        })
     }
 
-    fn fresh(&mut self, batch: Batch) -> Result<Fed, PipelineError> {
+    fn fresh(&mut self, batch: Batch) -> Fed {
         let Batch { as_of, rows, opened, dead, caught_up } = batch;
         if rows.first().is_some_and(|row| row.message.id() < self.last_id) {
             crash::point(crash::HOLE_ARRIVED);
@@ -101,11 +104,13 @@ impl Feed {
         for row in rows {
             let route = self.router.route(&row.message);
             if route.is_none() && self.unrouted == Unrouted::Stop {
-                return Err(unrouted(&row.message));
+                // The rows before it are sent; what this read knew of holes is read again.
+                let read = FreshRead { as_of, rows: fresh, opened, dead: vec![], caught_up: false };
+                return Fed::Fresh(read, Some(unrouted(&row.message)));
             }
             fresh.push(FreshRow { message: row.message, route, held: row.held });
         }
-        Ok(Fed::Fresh(FreshRead { as_of, rows: fresh, opened, dead, caught_up }))
+        Fed::Fresh(FreshRead { as_of, rows: fresh, opened, dead, caught_up }, None)
     }
 
     fn retry(&mut self, batch: RetryBatch) -> Fed {

@@ -67,9 +67,14 @@ impl Link {
         may
     }
 
-    pub(super) fn connected(&mut self) {
-        self.fenced = false;
-        self.state = State::Up;
+    /// The driver has connected; false if it was asked to leave meanwhile, which it will answer too.
+    pub(super) fn connected(&mut self) -> bool {
+        let expected = self.state == State::Connecting;
+        if expected {
+            self.fenced = false;
+            self.state = State::Up;
+        }
+        expected
     }
 
     /// It is down; returns the pause before the next try.

@@ -8,7 +8,8 @@ use tokio_postgres::Row;
 use super::{Context, PipelineError};
 use crate::admin;
 use crate::board::State;
-use crate::database::Session;
+use crate::database::{Session, refuse_pooler};
+use crate::flow::Past;
 use crate::lease::Lease;
 use crate::ledger::mark::Marker;
 use crate::membership::Led;
@@ -28,6 +29,8 @@ pub(super) struct Takeover {
     pub(super) predecessor_id: Option<i64>,
     /// Destinations that rows of `retry` wait for.
     pub(super) parked: Vec<String>,
+    /// How the lives before this one ended.
+    pub(super) past: Past,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
     /// What this leader holds at the broker.
@@ -42,6 +45,7 @@ pub(super) async fn take_over(
     shutdown: &Shutdown,
 ) -> Result<Option<Takeover>, PipelineError> {
     let name = &context.target.name;
+    refuse_pooler(&context.database, &context.session_name("start")).await?;
     let freed = Arc::new(Notify::new());
     let notice = Arc::clone(&freed);
     let session_name = context.session_name("lease");
@@ -59,9 +63,10 @@ pub(super) async fn take_over(
     }
     let row =
         admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
+    let (ctid, past) = begin_life(context, &mut lease).await?;
     let (outbox, open) = read_outbox(context, &mut lease).await?;
     let parked = lease.session().query(&context.schema.sql(PARKED), &[name]).await?;
-    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, row.ctid).await?;
+    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, ctid).await?;
     lease.ping().await?;
     Ok(Some(Takeover {
         lease,
@@ -72,10 +77,20 @@ pub(super) async fn take_over(
         open,
         predecessor_id: (!row.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
+        past,
         retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
         fence: FenceName::new(outbox.get("outbox_id"), name),
         led,
     }))
+}
+
+/// Counts this life as one that ended early until it has shown otherwise.
+async fn begin_life(context: &Context, lease: &mut Lease) -> Result<(String, Past), PipelineError> {
+    let name = &context.target.name;
+    let row = lease.session().query_one(&context.schema.sql(BEGIN_LIFE), &[name]).await?;
+    let count = |column: usize| row.get::<_, i32>(column).unsigned_abs();
+    let suspect = row.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
+    Ok((row.get(0), Past { crashes: count(1), suspect }))
 }
 
 async fn lock(
@@ -132,6 +147,15 @@ async fn read_outbox(
     }
     Ok((outbox, open))
 }
+
+const BEGIN_LIFE: &str = "
+UPDATE outbox.ledger
+SET crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
+    suspect_id = coalesce(started_id, suspect_id),
+    suspected = CASE WHEN started_id IS NULL THEN suspected
+                     WHEN started_id = suspect_id THEN suspected + 1 ELSE 1 END
+WHERE target = $1
+RETURNING ctid::text, crashes - 1, suspect_id, suspected";
 
 // last_value of a sequence that was never used is 1: one id too many marks nothing wrongly.
 const OUTBOX: &str = "

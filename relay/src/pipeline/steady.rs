@@ -53,8 +53,8 @@ pub(super) struct Steady<'a> {
     /// When `retry` is looked at in any case.
     pub(super) retry_at: Instant,
     pub(super) tally: Tally,
-    /// The first connection of a life decides whether the configuration can work at all.
-    pub(super) connected_once: bool,
+    /// What stands in the way of the next row: once all before it is settled, the pipeline stops.
+    pub(super) obstacle: Option<PipelineError>,
 }
 
 /// What the loop woke for.
@@ -76,7 +76,7 @@ impl Steady<'_> {
         shutdown: &Shutdown,
     ) -> Result<(), PipelineError> {
         let outcome = self.until_end(tasks, shutdown).await;
-        if outcome.is_ok() {
+        if matches!(outcome, Ok(()) | Err(PipelineError::Stopped { .. })) {
             self.settle_confirmed().await;
         }
         // With this its ends of the channels go: the driver disconnects, the writer lets the lock go.
@@ -102,12 +102,20 @@ impl Steady<'_> {
             if stopping && self.flow.in_flight() == 0 {
                 return Ok(());
             }
+            if self.flow.is_sent()
+                && let Some(obstacle) = self.obstacle.take()
+            {
+                return Err(obstacle);
+            }
             match self.wake(tasks, shutdown, stopping).await {
                 Wake::Report(report) => self.on_report(report)?,
-                Wake::Fed(Fed::Fresh(read)) => self.flow.on_read(read, Instant::now()),
+                Wake::Fed(Fed::Fresh(read, obstacle)) => {
+                    self.flow.on_read(read, Instant::now());
+                    self.obstacle = obstacle;
+                }
                 Wake::Fed(Fed::Retry { rows, as_of }) => self.flow.on_retry_rows(rows, as_of),
                 Wake::Marked(mark) => self.on_marked(&mark),
-                Wake::Ended(Err(error)) => return Err(error),
+                Wake::Ended(Err(error)) => return Err(self.context.proven.soften(error)),
                 Wake::Ended(Ok(())) => {
                     return Err(PipelineError::Lost("a task of the pipeline ended early".into()));
                 }
@@ -134,10 +142,9 @@ impl Steady<'_> {
             () = shutdown.stop.cancelled(), if !stopping => Wake::Stop,
             Some(mark) = self.marked.recv() => Wake::Marked(mark),
             Some(report) = self.reports.recv() => Wake::Report(report),
-            fed = self.feed.next(), if !stopping => match fed {
-                Ok(Some(fed)) => Wake::Fed(fed),
-                Ok(None) => ended(tasks).await,
-                Err(error) => Wake::Ended(Err(error)),
+            fed = self.feed.next(), if !stopping && self.obstacle.is_none() => match fed {
+                Some(fed) => Wake::Fed(fed),
+                None => ended(tasks).await,
             },
             () = tokio::time::sleep_until(wake_at.into()) => Wake::Time,
             wake = ended(tasks), if !stopping => wake,
@@ -159,7 +166,7 @@ impl Steady<'_> {
     /// come for `confirm_timeout`. A slow broker is not dead, nor one that says that it takes
     /// nothing for now (a memory or disk alarm).
     fn watchdog_at(&self) -> Option<Instant> {
-        let oldest = self.flow.oldest_unconfirmed()?;
+        let oldest = self.flow.oldest_unconfirmed().filter(|_| self.link.is_up())?;
         Some(oldest.max(self.heard_at) + self.context.target.confirm_timeout)
     }
 
@@ -199,6 +206,7 @@ impl Steady<'_> {
                 && let Some(submission) = self.flow.next_send(now)
             {
                 crash::point(crash::BEFORE_SEND);
+                crash::sending(submission.message.id());
                 batch.push(submission);
             }
             if batch.is_empty() {
@@ -224,9 +232,14 @@ impl Steady<'_> {
     }
 
     fn ask_retry(&mut self, now: Instant) {
-        if self.flow.take_retry_wanted() || now >= self.retry_at {
-            self.feed.ask_retry(self.flow.retry_in_hand());
+        // While nothing of it can be sent, a read would show the same rows each time.
+        let useful = self.link.is_up() && !self.flow.has_retry_ready();
+        let due = now >= self.retry_at;
+        if due {
             self.retry_at = now + RETRY_INTERVAL;
+        }
+        if useful && (self.flow.take_retry_wanted() || due) {
+            self.feed.ask_retry(self.flow.retry_in_hand());
         }
     }
 
@@ -240,15 +253,16 @@ impl Steady<'_> {
     fn on_report(&mut self, report: Report) -> Result<(), PipelineError> {
         let name = &self.context.target.name;
         match report {
+            // It was asked to disconnect meanwhile: that answer is still to come.
+            Report::Connected if !self.link.connected() => {}
             Report::Connected => {
-                self.connected_once = true;
-                self.link.connected();
+                self.context.proven.broker();
                 self.flow.on_connected();
                 self.context.board.set(name, State::Leading);
                 tracing::info!(target_name = name, "connected to the broker");
             }
             Report::NotConnected(ConnectError::Configuration { reason, hint })
-                if !self.connected_once =>
+                if !self.context.proven.is_broker() =>
             {
                 return Err(PipelineError::Configuration {
                     reason: format!("target {name}: {reason}"),
@@ -257,7 +271,11 @@ impl Steady<'_> {
             }
             Report::NotConnected(ConnectError::Fenced(reason)) => self.fenced(reason),
             Report::NotConnected(error) => self.paused(&error.to_string()),
-            Report::Disconnected => self.paused("disconnected"),
+            Report::Disconnected => {
+                // Whatever was handed over after the request went nowhere.
+                self.flow.on_broken(Broken { reason: String::new(), suspect: None });
+                self.link.lost(Instant::now());
+            }
             Report::Events(events) => self.on_events(events),
         }
         Ok(())

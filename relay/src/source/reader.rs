@@ -133,6 +133,10 @@ struct Reading {
     suspect: Option<(String, Instant)>,
     /// What the pipeline was last told.
     told_caught_up: bool,
+    /// The head at the start, and whether everything below it was read. `retry` is left alone until
+    /// then: the flow serves it after the gaps of the start, and its rows would take their room.
+    start_hi: i64,
+    start_read: bool,
 }
 
 impl Reading {
@@ -140,6 +144,8 @@ impl Reading {
         let Reader { client, schema, target, limits, start, status } = reader;
         let failed = |error| classify("preparing to read the outbox", error);
         session::set(&client).await.map_err(failed)?;
+        let holes = holes_at(&start);
+        let start_hi = holes.hi();
         let (batch_rows, row_max) = (batch_rows(&limits), limits.row_bytes_max);
         let poll = Poll::prepare(&client, &schema, &target, batch_rows, row_max);
         let retry = Retry::prepare(&client, &schema, &target, batch_rows, row_max);
@@ -149,7 +155,7 @@ impl Reading {
             retry,
             locks: Locks::prepare(&client, &schema).await?,
             holders: Holders::prepare(&client, &schema).await.map_err(failed)?,
-            holes: holes_at(start),
+            holes,
             guard: Guard::default(),
             pace: Pace::new(limits.poll_interval_min, limits.poll_interval_max),
             lock_pace: LockPace::new(),
@@ -163,6 +169,8 @@ impl Reading {
             rung: false,
             suspect: None,
             told_caught_up: false,
+            start_hi,
+            start_read: false,
             client,
             limits,
             batch_rows,
@@ -195,7 +203,7 @@ impl Reading {
             self.read_locks().await?;
         }
         let mut room = self.room().await;
-        if self.retry_clock.is_due() {
+        if self.start_read && self.retry_clock.is_due() {
             self.read_retry(room).await?;
             room = self.room().await;
         }
@@ -211,6 +219,8 @@ impl Reading {
         let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
         let rest = Pace::rest(begun.elapsed(), read.rows.len());
         let (cut, quiet) = (read.cut, read.rows.is_empty());
+        let last = read.rows.last().map_or(0, |(row, _)| row.id);
+        self.start_read |= !cut || last > self.start_hi;
         self.deliver(read, as_of, stalled, room).await?;
 
         let not_before = begun + rest;
@@ -257,8 +267,9 @@ impl Reading {
             self.lock_pace.hasten();
         }
         room.keep(read.rows.len(), read.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
-        let caught_up = !read.cut && !stalled;
-        self.show_read(caught_up, stalled);
+        // Also while the head is left alone: of what was asked for, nothing was left out.
+        let caught_up = !read.cut;
+        self.show_read(caught_up && !stalled, stalled);
         if read.rows.is_empty() && dead.is_empty() && caught_up == self.told_caught_up {
             return Ok(());
         }
@@ -361,12 +372,14 @@ impl Reading {
         if self.holes.wants_locks() {
             deadline = deadline.min(self.lock_pace.due(now, true));
         }
-        if let Some(due) = self.retry_clock.due() {
+        if self.start_read
+            && let Some(due) = self.retry_clock.due()
+        {
             deadline = deadline.min(due);
         }
         tokio::select! {
             () = self.bell.changed() => Ok(()),
-            () = self.retry_clock.asked() => Ok(()),
+            () = self.retry_clock.asked(), if self.start_read => Ok(()),
             () = sleep_until(deadline.max(not_before)) => Ok(()),
             () = self.out.closed() => Err(ReadError::Closed),
         }
@@ -397,13 +410,12 @@ fn batch_rows(limits: &SourceConfig) -> usize {
     limits.batch_rows_max.min(limits.prefetch_rows_max).min(fitting).max(1)
 }
 
-/// The gaps of the ledger above the floor, and what it counts as settled without having seen it.
-fn holes_at(start: Start) -> Holes {
-    let Start { floor, settled, open } = start;
-    let upper = settled.last().map_or(floor, |range| range.end.max(floor));
-    let mut holes = settled.gaps(floor..upper);
-    holes.union(&open);
-    Holes::new(upper - 1, holes)
+/// The gaps of the ledger, and what it counts as settled without having seen it. What retention has
+/// deleted among them is dead after one lock read.
+fn holes_at(start: &Start) -> Holes {
+    let mut holes = start.gaps();
+    holes.union(&start.open);
+    Holes::new(start.head() - 1, holes)
 }
 
 fn row((meta, message): (Meta, Option<crate::message::Message>)) -> Result<Row, SourceError> {

@@ -36,7 +36,7 @@ FROM (
         SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id,
                r.destination
         FROM outbox.retry r
-        WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id <> ALL ($2::int8[])
+        WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id NOT IN (SELECT unnest($2::int8[]))
           AND NOT (r.holds AND coalesce(r.id > (
               SELECT e.id FROM outbox.retry e
               WHERE e.target = $1 AND e.holds AND e.key >= r.key AND e.key <= r.key

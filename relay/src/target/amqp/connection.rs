@@ -11,6 +11,7 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
@@ -35,6 +36,9 @@ use crate::tls;
 
 /// Shown in RabbitMQ's list of connections.
 const CONNECTION_NAME: &str = "outbox-relay";
+
+/// A broker that answers nothing is not waited for: nothing depends on a polite end.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One publish, to its confirm.
 pub(super) type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
@@ -106,14 +110,15 @@ impl Connection {
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
-        let authority = (uri.authority.host.as_str(), uri.authority.port);
+        let host = uri.authority.host.clone();
+        let authority = (host.as_str(), uri.authority.port);
         let addresses: Vec<_> = tokio::net::lookup_host(authority).await?.collect();
         let socket = SocketGuard(Arc::default());
         let shared = Arc::clone(&socket.0);
         let connection = lapin::Connection::connector(
             uri,
             lapin::runtime::default_runtime()?,
-            async move |uri, runtime| {
+            async move |_, runtime| {
                 let stream = AsyncTcpStream::connect(&runtime, addresses.clone()).await?;
                 let AsyncTcpStream::Plain(tcp) = &stream else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
@@ -121,7 +126,7 @@ impl Connection {
                 shared.register(tcp.get_ref())?;
                 match &tls {
                     None => Ok(stream),
-                    Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
+                    Some(tls) => Ok(stream.into_rustls(tls, &host).await?),
                 }
             },
             ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into()),
@@ -189,6 +194,21 @@ impl Connection {
         }
     }
 
+    /// Closes the connection as the protocol has it, so that the broker logs no warning, and cuts it
+    /// if that takes long. Only for a connection on which nothing is unconfirmed: it writes.
+    ///
+    /// Cancel safety: a dropped future cuts the connection.
+    pub(super) async fn farewell(self) {
+        let Self { socket, channel, mut thread, .. } = self;
+        // The last handle: lapin closes the channel and the connection, and its thread ends.
+        drop(channel);
+        let ended = async { while thread.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
+            socket.0.cut();
+            while thread.join_next().await.is_some() {}
+        }
+    }
+
     /// Cuts the connection: from now on nothing is written, and what was not yet on the wire is
     /// discarded. Waits until lapin's thread has let go of the socket.
     ///
@@ -225,10 +245,22 @@ fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
     if let Some(password) = &config.password {
         uri.authority.userinfo.password = password.expose_secret().to_owned();
     }
+    // The library takes an IPv6 address for no host, and no host for localhost.
+    if let Some(address) = ipv6_host(&config.url) {
+        uri.authority.host = address.to_owned();
+    }
     // At least a second: 0 would switch heartbeats off.
     let seconds = config.heartbeat.as_secs().clamp(1, u16::MAX.into());
     uri.query.heartbeat = u16::try_from(seconds).ok();
     Ok(uri)
+}
+
+/// The IPv6 address that stands as the host of a url, without its brackets.
+fn ipv6_host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    Some(host.strip_prefix('[')?.split_once(']')?.0)
 }
 
 fn configuration(reason: String, hint: &str) -> ConnectError {
@@ -287,5 +319,23 @@ struct SocketGuard(Arc<Socket>);
 impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.0.cut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ipv6_host;
+
+    #[test]
+    fn an_ipv6_address_is_a_host() {
+        for (url, host) in [
+            ("amqps://relay@[2001:db8::1]:5673/%2f", Some("2001:db8::1")),
+            ("amqp://[::1]/%2f", Some("::1")),
+            ("amqp://[::1]?heartbeat=1", Some("::1")),
+            ("amqp://relay@mq/%2f[::1]", None),
+            ("amqp://127.0.0.1:5672", None),
+        ] {
+            assert_eq!(ipv6_host(url), host, "{url}");
+        }
     }
 }
