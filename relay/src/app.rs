@@ -11,6 +11,7 @@ use crate::board::Board;
 use crate::config::{BrokerConfig, Config};
 use crate::exit::Failure;
 use crate::keeper::Keeper;
+use crate::membership::Membership;
 use crate::notify::notify;
 use crate::pipeline::{self, Context, PipelineError};
 use crate::schema::Schema;
@@ -55,6 +56,12 @@ impl App {
         background.spawn(bell.run(stopped.clone()));
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
 
+        let names = config.targets.iter().map(|target| target.name.clone()).collect();
+        let (membership, member) =
+            Membership::new(config.database.clone(), schema.clone(), config.lease.clone(), names);
+        // Left before the pipelines end: what they let go is for the others.
+        background.spawn(membership.run(shutdown.stop.clone()));
+
         let mut pipelines = JoinSet::new();
         for target in &config.targets {
             let context = Context {
@@ -65,6 +72,7 @@ impl App {
                 target: target.clone(),
                 board: board.clone(),
                 bell: bell_handle.clone(),
+                member: member.clone(),
                 proven: Arc::default(),
             };
             spawn(&mut pipelines, context, shutdown.clone());

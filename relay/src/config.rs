@@ -146,6 +146,8 @@ pub struct LeaseConfig {
     pub ping_interval: Duration,
     /// How often a standby tries for the lock.
     pub standby_interval: Duration,
+    /// The shortest pause between two pipelines that are handed over.
+    pub rebalance_interval: Duration,
 }
 
 /// Logs.

@@ -43,7 +43,8 @@ impl Lease {
         // for the disk at each mark would cost every outbox its speed. Without sequential scans a
         // mark is a Tid Scan also while the ledger is one page and that looks as cheap.
         let settings = format!(
-            "SET idle_session_timeout = {}; SET synchronous_commit = off; SET enable_seqscan = off",
+            "UNLISTEN *; SET idle_session_timeout = {}; SET synchronous_commit = off; \
+             SET enable_seqscan = off",
             config.ttl.as_millis()
         );
         session.batch_execute(&settings).await?;
@@ -72,6 +73,15 @@ impl Lease {
         Ok(())
     }
 
+    /// Lets the lock go, and wakes the standbys.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`]; the server frees the lock with the session all the same.
+    pub async fn release(self, schema: &Schema, name: &str) -> Result<(), DatabaseError> {
+        self.session.query(&schema.sql(UNLOCK), &[&name, &schema.free_channel()]).await?;
+        Ok(())
+    }
+
     /// Runs a statement; its answer renews the lease from the moment it was sent.
     ///
     /// # Errors
@@ -87,6 +97,10 @@ impl Lease {
         Ok(row)
     }
 }
+
+// The lock is let go while the statement runs, the notice goes out behind it.
+const UNLOCK: &str = "
+SELECT pg_advisory_unlock(key.k1, key.k2), pg_notify($2, $1) FROM outbox.lock_key($1) AS key";
 
 const TRY_LOCK: &str = "
 SELECT pg_try_advisory_lock(key.k1, key.k2) FROM outbox.lock_key($1) AS key";

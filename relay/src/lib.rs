@@ -31,6 +31,7 @@ pub mod header;
 pub mod keeper;
 pub mod lease;
 pub mod ledger;
+pub mod membership;
 pub mod message;
 pub mod notify;
 pub mod pipeline;

@@ -31,6 +31,7 @@ use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
+use crate::membership::{Led, Member};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::source::{BellHandle, Ports, Reader, Start};
@@ -61,6 +62,8 @@ pub struct Context {
     pub board: Board,
     /// The doorbell of this process.
     pub bell: BellHandle,
+    /// This process among the relays.
+    pub member: Member,
     /// What has worked once in this process.
     pub proven: Arc<Proven>,
 }
@@ -107,7 +110,8 @@ pub async fn supervise<T: Target + 'static>(
     let mut failures = 0;
     while !shutdown.stop.is_cancelled() {
         let began = Instant::now();
-        let Err(error) = run_once(&context, &make, &shutdown).await else { return Ok(()) };
+        // Handed over, or the end of the daemon: the loop knows.
+        let Err(error) = run_once(&context, &make, &shutdown).await else { continue };
         // A life that lasted is no failure in a row.
         failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
         let pause = match error {
@@ -143,7 +147,11 @@ pub async fn supervise<T: Target + 'static>(
 /// A stopped pipeline looks this often whether somebody has mended what stopped it.
 const STOPPED_PAUSE: Duration = Duration::from_secs(10);
 
-/// One life: from the lock to its loss, or to the end of the daemon.
+/// A pipeline that is handed over has this long to finish what is in hand; then it is given up, and
+/// the next leader sends it again.
+const HAND_OVER_GRACE: Duration = Duration::from_secs(10);
+
+/// One life: from the lock to its loss, to its being handed over, or to the end of the daemon.
 async fn run_once<T: Target + 'static>(
     context: &Context,
     make: &impl Fn(FenceName) -> T,
@@ -165,6 +173,7 @@ async fn run_once<T: Target + 'static>(
         past,
         retry_rows,
         fence,
+        led,
     } = takeover;
     let name = &context.target.name;
     tracing::info!(
@@ -189,11 +198,24 @@ async fn run_once<T: Target + 'static>(
 
     let mut tasks = JoinSet::new();
     tasks.spawn(read(context.clone(), reader, start, ports));
-    tasks.spawn(write_marks(lease, marker, context.lease.ping_interval, mark_queue, marked_queue));
+    let ping_interval = context.lease.ping_interval;
+    let lock = (context.schema.clone(), name.clone());
+    let answer_timeout = context.database.statement_timeout + context.database.connect_timeout;
+    tasks.spawn(write_marks(
+        lease,
+        marker,
+        ping_interval,
+        mark_queue,
+        marked_queue,
+        lock,
+        answer_timeout,
+    ));
+    let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    publishing.spawn(drive(make(fence), command_queue, report_queue, Arc::clone(&blocked)));
+    let (target, lease_clock) = (make(fence), clock.clone());
+    publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked), lease_clock));
 
     let steady = Steady {
         context,
@@ -213,7 +235,10 @@ async fn run_once<T: Target + 'static>(
         tally: Tally::new(name, now),
         obstacle: None,
     };
-    let outcome = steady.run(&mut tasks, shutdown).await;
+    let outcome = tokio::select! {
+        outcome = steady.run(&mut tasks, &life) => outcome,
+        () = end_when_handed_over(&led, &life) => unreachable!("it waits for the end of this life"),
+    };
     while let Some(ended) = publishing.join_next().await {
         if let Err(panic) = ended {
             return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
@@ -221,12 +246,26 @@ async fn run_once<T: Target + 'static>(
     }
     // The target ended without a panic, so no message ended it.
     let end = Mark { ended: true, ..Mark::default() };
-    if last_mark.send(end).await.is_ok() {
+    // Only now is the lock let go: nothing unconfirmed is published any more, and what is confirmed is
+    // settled. Without an answer the server frees it with the session.
+    let released = async {
+        let _ = last_mark.send(end).await;
         drop(last_mark);
-        let _ = tokio::time::timeout(context.lease.ttl, tasks.join_next()).await;
+        while tasks.join_next().await.is_some() {}
+    };
+    if tokio::time::timeout(context.lease.ttl, released).await.is_err() {
+        tracing::debug!(target_name = name, "the database frees the lock by itself");
     }
     tasks.shutdown().await;
     outcome
+}
+
+async fn end_when_handed_over(led: &Led, life: &Shutdown) {
+    led.hand_over().await;
+    life.stop.cancel();
+    tokio::time::sleep(HAND_OVER_GRACE).await;
+    life.abort.cancel();
+    std::future::pending().await
 }
 
 async fn read(

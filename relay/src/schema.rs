@@ -21,7 +21,7 @@ pub use print::print;
 /// The schema's name when the configuration does not say otherwise.
 pub const DEFAULT_SCHEMA: &str = "outbox";
 
-/// The name must leave room for `_bell` in a channel name, which PostgreSQL limits to 63 bytes.
+/// The name must leave room for `_bell` and `_free` in a channel name, which PostgreSQL limits to 63 bytes.
 pub const SCHEMA_BYTES_MAX: usize = 58;
 
 /// The name of the schema, checked: `[a-z_][a-z0-9_]*`, at most [`SCHEMA_BYTES_MAX`] bytes.
@@ -49,6 +49,12 @@ impl Schema {
     #[must_use]
     pub fn bell_channel(&self) -> String {
         format!("{}_bell", self.0)
+    }
+
+    /// The channel on which a relay says that it has let a lock go, or that it comes or leaves.
+    #[must_use]
+    pub fn free_channel(&self) -> String {
+        format!("{}_free", self.0)
     }
 
     /// The SQL text with this schema's name, quoted, in place of `outbox` in `outbox.name` and

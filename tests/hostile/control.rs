@@ -109,6 +109,7 @@ fn deliver(row: &Row) -> Delivery {
         row_id: Some(row.get(0)),
         digest: content.digest(),
         resent: None,
+        relay: None,
         received_at_us: now_us(),
     }
 }

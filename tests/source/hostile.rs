@@ -28,6 +28,7 @@ fn deliver(row: &Row) -> Delivery {
         row_id: Some(message.id()),
         digest: content.digest(),
         resent: None,
+        relay: None,
         received_at_us: now_us(),
     }
 }

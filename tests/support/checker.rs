@@ -47,6 +47,8 @@ pub(crate) struct Delivery {
     pub(crate) digest: Digest,
     /// Why it says it was sent again (`x-outbox-resent`).
     pub(crate) resent: Option<String>,
+    /// Which relay published it, if its configuration was tagged.
+    pub(crate) relay: Option<String>,
     /// Microseconds since the Unix epoch.
     pub(crate) received_at_us: i64,
 }

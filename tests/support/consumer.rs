@@ -123,6 +123,8 @@ struct Received {
     message_id: Option<String>,
     row_id: Option<String>,
     resent: Option<String>,
+    /// The tag of a configuration.
+    relay: Option<String>,
     /// The broker says that this consumer may have had it before.
     redelivered: bool,
 }
@@ -143,6 +145,7 @@ impl Inbox {
             row_id: received.row_id.and_then(|id| id.parse().ok()),
             digest: received.content.digest(),
             resent: received.resent,
+            relay: received.relay,
             received_at_us: now_us(),
         });
         if let Some(id) = message_id

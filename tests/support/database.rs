@@ -60,6 +60,15 @@ impl Database {
         Self { url, name, server }
     }
 
+    /// The same database on a server that has a copy of it, and of its roles.
+    pub(crate) fn moved_to(&self, server_url: &str) -> Self {
+        let server: tokio_postgres::Config = server_url.parse().expect("a test server's url");
+        let user = server.get_user().unwrap_or("postgres").to_owned();
+        let password = String::from_utf8_lossy(server.get_password().unwrap_or_default());
+        let url = url(&server, &user, &password, &self.name);
+        Self { url, name: self.name.clone(), server }
+    }
+
     /// A connection as the superuser.
     pub(crate) async fn connect(&self) -> Session {
         Session::connect(&self.url).await

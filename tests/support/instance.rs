@@ -41,6 +41,16 @@ impl Instance {
         instance
     }
 
+    /// Starts a standby that streams from another PostgreSQL of this kind.
+    pub(crate) async fn start_replica_of(primary: &Self) -> Self {
+        let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
+        let mut instance = Self { kind: Kind::Postgres, folder, url: String::new() };
+        let facts = instance.run("start", &[&format!("replica_of={}", primary.url)]).await;
+        let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
+        instance.url = url.expect("a started service says where it is").to_owned();
+        instance
+    }
+
     /// Where clients find it.
     pub(crate) fn url(&self) -> &str {
         &self.url

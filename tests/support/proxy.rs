@@ -19,12 +19,16 @@ pub(crate) enum Network {
     Down,
     /// Bytes from the server are held back; connections stay open.
     Deaf,
+    /// Bytes from the client are held back; connections stay open.
+    Mute,
 }
 
 /// A proxy in front of one server.
 pub(crate) struct Proxy {
     address: SocketAddr,
     network: watch::Sender<Network>,
+    /// `host:port`
+    server: watch::Sender<Arc<str>>,
     /// Connections asked for so far, refused ones included.
     connections: watch::Receiver<usize>,
     _acceptor: JoinSet<()>,
@@ -38,18 +42,22 @@ impl Proxy {
         let network = watch::Sender::new(Network::Up);
         let (count, connections) = watch::channel(0);
         let mut acceptor = JoinSet::new();
-        acceptor.spawn(accept(listener, Arc::from(server), network.subscribe(), count));
-        Self { address, network, connections, _acceptor: acceptor }
+        let server = watch::Sender::new(Arc::from(server));
+        acceptor.spawn(accept(listener, server.subscribe(), network.subscribe(), count));
+        Self { address, network, server, connections, _acceptor: acceptor }
     }
 
     /// The same url with the proxy in the place of the server.
     pub(crate) async fn in_front_of(url: &str) -> (Self, String) {
-        let start =
-            url.rfind('@').or_else(|| url.find("//").map(|at| at + 1)).map_or(0, |at| at + 1);
-        let end = url[start..].find('/').map_or(url.len(), |at| start + at);
-        let proxy = Self::start(&url[start..end]).await;
-        let through = format!("{}{}{}", &url[..start], proxy.address, &url[end..]);
+        let server = server_of(url);
+        let proxy = Self::start(&url[server.clone()]).await;
+        let through = format!("{}{}{}", &url[..server.start], proxy.address, &url[server.end..]);
         (proxy, through)
+    }
+
+    /// Connections made from now on lead to the server of `url`; those that stand stay.
+    pub(crate) fn move_to(&self, url: &str) {
+        self.server.send_replace(Arc::from(&url[server_of(url)]));
     }
 
     /// Changes the network, for connections that stand as well.
@@ -67,9 +75,16 @@ impl Proxy {
     }
 }
 
+/// Where `host:port` stands in a url.
+fn server_of(url: &str) -> std::ops::Range<usize> {
+    let start = url.rfind('@').or_else(|| url.find("//").map(|at| at + 1)).map_or(0, |at| at + 1);
+    let end = url[start..].find('/').map_or(url.len(), |at| start + at);
+    start..end
+}
+
 async fn accept(
     listener: TcpListener,
-    server: Arc<str>,
+    server: watch::Receiver<Arc<str>>,
     network: watch::Receiver<Network>,
     count: watch::Sender<usize>,
 ) {
@@ -79,7 +94,8 @@ async fn accept(
             accepted = listener.accept() => {
                 let Ok((client, _)) = accepted else { continue };
                 count.send_modify(|count| *count += 1);
-                connections.spawn(serve(client, server.clone(), network.clone()));
+                let server = server.borrow().clone();
+                connections.spawn(serve(client, server, network.clone()));
             }
             Some(_) = connections.join_next() => {}
         }
@@ -94,10 +110,10 @@ async fn serve(client: TcpStream, server: Arc<str>, mut network: watch::Receiver
     let Ok(server) = TcpStream::connect(&*server).await else { return };
     let (from_client, to_client) = client.into_split();
     let (from_server, to_server) = server.into_split();
-    let deaf = network.clone();
+    let (mute, deaf) = (network.clone(), network.clone());
     tokio::select! {
-        _ = copy(from_client, to_server, None) => {}
-        _ = copy(from_server, to_client, Some(deaf)) => {}
+        _ = copy(from_client, to_server, mute, Network::Mute) => {}
+        _ = copy(from_server, to_client, deaf, Network::Deaf) => {}
         _ = network.wait_for(|&network| network == Network::Down) => {}
     }
 }
@@ -105,7 +121,8 @@ async fn serve(client: TcpStream, server: Arc<str>, mut network: watch::Receiver
 async fn copy(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    mut deaf: Option<watch::Receiver<Network>>,
+    mut network: watch::Receiver<Network>,
+    held: Network,
 ) -> std::io::Result<()> {
     let mut buffer = vec![0; 64 * 1024];
     loop {
@@ -113,10 +130,8 @@ async fn copy(
         if len == 0 {
             return Ok(());
         }
-        if let Some(network) = &mut deaf {
-            // A closed channel is a proxy that is gone: the read above ends it.
-            let _ = network.wait_for(|&network| network != Network::Deaf).await;
-        }
+        // A closed channel is a proxy that is gone: the read above ends it.
+        let _ = network.wait_for(|&network| network != held).await;
         to.write_all(&buffer[..len]).await?;
     }
 }

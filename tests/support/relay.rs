@@ -8,13 +8,13 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::process::{Child, Command};
 
-use super::patience::wait_for;
+use super::patience::{until, wait_for};
 
 mod config;
 mod log;
 mod notify;
 
-pub(crate) use config::{RelayConfig, quoted};
+pub(crate) use config::{RELAY_TAG, RelayConfig, quoted};
 use log::Log;
 use notify::NotifySocket;
 
@@ -135,6 +135,18 @@ impl RelayProcess {
     /// Everything that came over the notify socket so far, line by line.
     pub(crate) fn notified(&self) -> Vec<String> {
         self.notify.lines()
+    }
+
+    /// How many of its pipelines it leads, as it says.
+    pub(crate) fn leading(&self) -> usize {
+        let lines = self.notify.lines();
+        let status = lines.iter().rev().find_map(|line| line.strip_prefix("STATUS="));
+        status.map_or(0, |status| status.matches(": leading").count())
+    }
+
+    /// Waits until its log has `text`.
+    pub(crate) async fn wait_logged(&self, text: &str) {
+        until(text, async || self.log().contains(text).then_some(())).await;
     }
 
     /// The log so far, standard output included.

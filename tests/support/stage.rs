@@ -7,6 +7,7 @@ use super::checker::{Committed, Report, check};
 use super::consumer::{AmqpDestination, Consumer, Destination, KafkaDestination, QueueKind};
 use super::database::Database;
 use super::progress;
+use super::proxy::Proxy;
 use super::relay::RelayConfig;
 use super::services::Services;
 use super::session::Session;
@@ -49,6 +50,13 @@ impl Stage {
         self.config = self.config.target(name, &destination);
         self.consumers.push((name, Consumer::start(destination)));
         self
+    }
+
+    /// With a network between the relay and its database.
+    pub(crate) async fn behind_proxy(self) -> (Proxy, Self) {
+        let role = format!("{}_relay", self.database.name);
+        let (proxy, through) = Proxy::in_front_of(&self.database.url_as(&role)).await;
+        (proxy, self.set("database", "url", format!("{through:?}")))
     }
 
     /// Sets a key of the configuration.

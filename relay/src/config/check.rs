@@ -163,6 +163,12 @@ fn lease(raw: &RawLease, s: &mut Section<'_>) -> LeaseConfig {
             DEFAULT_STANDBY_INTERVAL,
             MILLISECOND * 10..=HOUR,
         ),
+        rebalance_interval: s.duration(
+            "rebalance_interval",
+            &raw.rebalance_interval,
+            DEFAULT_REBALANCE_INTERVAL,
+            MILLISECOND * 100..=HOUR,
+        ),
     };
     // Publishing stops at half of the lease, counted from the sending of the last answered ping.
     if lease.ping_interval * 2 >= lease.ttl {

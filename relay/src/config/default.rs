@@ -67,8 +67,12 @@ pub const DEFAULT_LEASE_TTL: Duration = Duration::from_secs(5);
 /// A fifth of the lease: two pings may be lost before publishing stops at its half.
 pub const DEFAULT_PING_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The most that a graceful hand-over waits; the try costs a standby 0.1 ms.
+/// What a standby waits when a leader is killed: one that ends by itself says so. The try costs
+/// 0.1 ms.
 pub const DEFAULT_STANDBY_INTERVAL: Duration = Duration::from_millis(250);
+
+/// Relays that start together have all come by then, and a hand-over is a pause of some 0.1 s.
+pub const DEFAULT_REBALANCE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a person wants to read of a relay that works.
 pub const DEFAULT_LOG_LEVEL: &str = "info";

@@ -107,6 +107,7 @@ pub(super) struct RawLease {
     pub(super) ttl: Setting,
     pub(super) ping_interval: Setting,
     pub(super) standby_interval: Setting,
+    pub(super) rebalance_interval: Setting,
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -6,11 +6,13 @@
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::task::Poll;
+use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
-use crate::target::{ConnectError, Event, Submission, Target};
+use crate::lease::LeaseClock;
+use crate::target::{Broken, ConnectError, Event, Submission, Target};
 
 /// A broker that blocks its publishers says so to the client library only; this often it is asked.
 const BLOCKED_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,9 +43,12 @@ pub(super) async fn drive<T: Target>(
     mut commands: UnboundedReceiver<Command>,
     reports: UnboundedSender<Report>,
     blocked: Arc<AtomicBool>,
+    lease: LeaseClock,
 ) {
     let mut connected = false;
-    while let Some(report) = step(&mut target, &mut connected, &mut commands, &blocked).await {
+    while let Some(report) =
+        step(&mut target, &mut connected, &mut commands, &blocked, &lease).await
+    {
         // The pipeline has ended: so will the commands.
         let _ = reports.send(report);
     }
@@ -51,19 +56,39 @@ pub(super) async fn drive<T: Target>(
 }
 
 /// Waits for what is next to report; `None` when the commands have ended.
+///
+/// The lease is looked at in every poll and before every message. A process that was stopped and goes
+/// on continues in the middle of anything, with whatever stands in the channel, long after the loop
+/// of the pipeline said that it may be sent.
 async fn step<T: Target>(
     target: &mut T,
     connected: &mut bool,
     commands: &mut UnboundedReceiver<Command>,
     blocked: &AtomicBool,
+    lease: &LeaseClock,
 ) -> Option<Report> {
     let mut events = Vec::new();
     loop {
         blocked.store(*connected && target.blocked(), Ordering::Relaxed);
-        let command = tokio::select! {
-            command = commands.recv() => command?,
-            () = tokio::time::sleep(BLOCKED_INTERVAL), if *connected => continue,
-            () = target.events(&mut events), if *connected => {
+        let look_at = lease.publish_until().min(Instant::now() + BLOCKED_INTERVAL);
+        let next = async {
+            tokio::select! {
+                command = commands.recv() => command.map_or(Next::End, Next::Command),
+                () = tokio::time::sleep_until(look_at.into()), if *connected => Next::Look,
+                () = target.events(&mut events), if *connected => Next::Events,
+            }
+        };
+        let next = tokio::select! {
+            biased;
+            () = lapsed(lease), if *connected => Next::Lapsed,
+            next = next => next,
+        };
+        let command = match next {
+            Next::Command(command) => command,
+            Next::Look => continue,
+            Next::End => return None,
+            Next::Lapsed => return Some(lapse(target, connected, events).await),
+            Next::Events => {
                 if matches!(events.last(), Some(Event::Broken(_))) {
                     *connected = false;
                     target.disconnect().await;
@@ -75,12 +100,21 @@ async fn step<T: Target>(
             // What was on its way when the connection broke is sent again by the flow.
             Command::Submit(_) if !*connected => {}
             Command::Submit(submissions) => {
-                submissions.into_iter().for_each(|submission| target.submit(submission));
+                for submission in submissions {
+                    if !lease.may_publish(Instant::now()) {
+                        return Some(lapse(target, connected, events).await);
+                    }
+                    target.submit(submission);
+                }
             }
             Command::Disconnect => {
                 *connected = false;
                 target.disconnect().await;
                 return Some(Report::Disconnected);
+            }
+            // It would take the fence from whoever leads by now.
+            Command::Connect if !lease.may_publish(Instant::now()) => {
+                return Some(Report::NotConnected(ConnectError::Outage(LAPSED.into())));
             }
             Command::Connect => {
                 let Some(outcome) = connect(target, commands).await? else {
@@ -94,6 +128,33 @@ async fn step<T: Target>(
     }
 }
 
+/// What a step woke for.
+enum Next {
+    Command(Command),
+    Events,
+    Look,
+    Lapsed,
+    End,
+}
+
+/// Ready whenever it is polled while the lease is in doubt; it wakes nobody.
+async fn lapsed(lease: &LeaseClock) {
+    std::future::poll_fn(|_| match lease.may_publish(Instant::now()) {
+        true => Poll::Pending,
+        false => Poll::Ready(()),
+    })
+    .await;
+}
+
+/// Drops the connection: what is unconfirmed is unknown.
+async fn lapse<T: Target>(target: &mut T, connected: &mut bool, mut events: Vec<Event>) -> Report {
+    *connected = false;
+    target.disconnect().await;
+    events.push(Event::Broken(Broken { reason: LAPSED.into(), suspect: None }));
+    Report::Events(events)
+}
+
+const LAPSED: &str = "the lease was not renewed in time";
 /// Connects, unless it is asked to disconnect meanwhile (`Some(None)`), or the commands end (`None`).
 async fn connect<T: Target>(
     target: &mut T,

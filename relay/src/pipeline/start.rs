@@ -1,5 +1,8 @@
 //! How a pipeline takes its target over: sessions on one server, the lock, the ledger.
 
+use std::sync::Arc;
+
+use tokio::sync::Notify;
 use tokio_postgres::Row;
 
 use super::{Context, PipelineError};
@@ -9,6 +12,7 @@ use crate::database::{Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
 use crate::ledger::mark::Marker;
+use crate::membership::Led;
 use crate::range::RangeSet;
 use crate::shutdown::Shutdown;
 use crate::target::fence::FenceName;
@@ -31,6 +35,8 @@ pub(super) struct Takeover {
     pub(super) retry_rows: u64,
     /// What this leader holds at the broker.
     pub(super) fence: FenceName,
+    /// This process leads it.
+    pub(super) led: Led,
 }
 
 /// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile.
@@ -40,9 +46,16 @@ pub(super) async fn take_over(
 ) -> Result<Option<Takeover>, PipelineError> {
     let name = &context.target.name;
     refuse_pooler(&context.database, &context.session_name("start")).await?;
-    let session = Session::connect(&context.database, &context.session_name("lease")).await?;
+    let freed = Arc::new(Notify::new());
+    let notice = Arc::clone(&freed);
+    let session_name = context.session_name("lease");
+    let session =
+        Session::connect_notified(&context.database, &session_name, move |_| notice.notify_one());
+    let session = session.await?;
     let identity = session.identity().await?;
-    let Some(mut lease) = lock(context, shutdown, session).await? else { return Ok(None) };
+    let lease = lock(context, shutdown, session, &freed).await?;
+    let Some(mut lease) = lease else { return Ok(None) };
+    let led = context.member.lead(name);
     let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
     if reader.identity().await? != identity {
         let reason = "the address showed two servers: connecting anew";
@@ -67,6 +80,7 @@ pub(super) async fn take_over(
         past,
         retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
         fence: FenceName::new(outbox.get("outbox_id"), name),
+        led,
     }))
 }
 
@@ -83,8 +97,22 @@ async fn lock(
     context: &Context,
     shutdown: &Shutdown,
     mut session: Session,
+    freed: &Notify,
 ) -> Result<Option<Lease>, PipelineError> {
+    // Before the first try: what is let go after that is heard.
+    let channel = context.schema.free_channel();
+    session.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
+    let mut member = context.member.clone();
     loop {
+        if !member.has_room() {
+            context.board.set(&context.target.name, State::Standby);
+            // The first chance is for a relay that has; but nothing stays without a leader.
+            tokio::select! {
+                () = tokio::time::sleep(context.lease.standby_interval * COURTESY) => {}
+                () = member.changed() => continue,
+                () = shutdown.stop.cancelled() => return Ok(None),
+            }
+        }
         match Lease::try_take(session, &context.schema, &context.target.name, &context.lease)
             .await?
         {
@@ -94,10 +122,14 @@ async fn lock(
         context.board.set(&context.target.name, State::Standby);
         tokio::select! {
             () = tokio::time::sleep(context.lease.standby_interval) => {}
+            () = freed.notified() => {}
             () = shutdown.stop.cancelled() => return Ok(None),
         }
     }
 }
+
+/// Tries that others have, before a relay takes what is beyond its share.
+const COURTESY: u32 = 4;
 
 async fn read_outbox(
     context: &Context,

@@ -24,6 +24,7 @@ fn deliver(n: usize, committed: &Committed) -> Delivery {
         row_id: Some(n as i64 + 1),
         digest: committed.digest,
         resent: None,
+        relay: None,
         received_at_us: n as i64 + 10,
     }
 }

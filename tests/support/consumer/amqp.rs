@@ -16,6 +16,7 @@ use uuid::Uuid;
 
 use super::{Content, Inbox, Received};
 use crate::support::patience::until;
+use crate::support::relay::RELAY_TAG;
 
 /// The `app_id` of a mark, which is this consumer's own message.
 const MARK: &str = "mark";
@@ -180,7 +181,7 @@ fn received(delivery: Delivery) -> Received {
     let properties = &delivery.properties;
     let text = |value: &Option<ShortString>| value.as_ref().map(|v| v.as_str().to_owned());
     let mut content = Content { kind: text(properties.kind()), ..Content::default() };
-    let (mut row_id, mut resent, mut null) = (None, None, false);
+    let (mut row_id, mut resent, mut relay, mut null) = (None, None, None, false);
     for (name, value) in properties.headers().iter().flatten() {
         let value = header_text(value);
         match name.as_str() {
@@ -188,6 +189,7 @@ fn received(delivery: Delivery) -> Received {
             "x-outbox-topic" => content.topic = value.unwrap_or_default(),
             "x-outbox-id" => row_id = value,
             "x-outbox-resent" => resent = value,
+            RELAY_TAG => relay = value,
             "x-outbox-null" => null = value.as_deref() == Some("true"),
             name if name.starts_with("x-outbox-") => {}
             name => {
@@ -201,7 +203,7 @@ fn received(delivery: Delivery) -> Received {
     let message_id = text(properties.message_id());
     let redelivered = delivery.redelivered;
     content.payload = (!null || !delivery.data.is_empty()).then_some(delivery.data);
-    Received { content, message_id, row_id, resent, redelivered }
+    Received { content, message_id, row_id, resent, relay, redelivered }
 }
 
 fn header_text(value: &AMQPValue) -> Option<String> {

@@ -17,6 +17,7 @@ use uuid::Uuid;
 
 use super::{Content, Inbox, Received};
 use crate::support::patience::{PATIENCE, until};
+use crate::support::relay::RELAY_TAG;
 
 /// The header of a mark, which is this consumer's own message.
 const MARK: &str = "mark";
@@ -89,6 +90,7 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
             message_id: None,
             row_id: None,
             resent: None,
+            relay: None,
             redelivered: false,
         };
         let mut mark = None;
@@ -100,6 +102,7 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
                 "type" => received.content.kind = value,
                 "x-outbox-topic" => received.content.topic = value.unwrap_or_default(),
                 "x-outbox-id" => received.row_id = value,
+                RELAY_TAG => received.relay = value,
                 "x-outbox-resent" => received.resent = value,
                 name if name.starts_with("x-outbox-") => {}
                 name => {

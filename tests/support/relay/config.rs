@@ -2,6 +2,9 @@
 
 use crate::support::consumer::{AmqpDestination, Destination, KafkaDestination};
 
+/// The header of a tagged relay.
+pub(crate) const RELAY_TAG: &str = "relay";
+
 /// A configuration under construction: one table of lines a section.
 #[derive(Debug, Clone)]
 pub(crate) struct RelayConfig {
@@ -60,6 +63,23 @@ impl RelayConfig {
             .set(&section, "brokers", quoted(brokers))
             .set(&section, "route", format!("[{{ topic = \"*\", kafka_topic = \"{topic}\" }}]"))
             .set(&section, "outage_backoff_max", quoted("500ms"))
+    }
+
+    /// Without a section.
+    pub(crate) fn without(mut self, section: &str) -> Self {
+        self.sections.retain(|(name, _)| name != section);
+        self
+    }
+
+    /// Every message of this relay says so in a header, [`RELAY_TAG`], that is no part of its content.
+    pub(crate) fn tagged(mut self, relay: &str) -> Self {
+        let header = format!(", headers = {{ {RELAY_TAG} = {} }} }}]", quoted(relay));
+        let lines = self.sections.iter_mut().flat_map(|(_, lines)| lines);
+        for line in lines.filter(|line| line.starts_with("route = ")) {
+            let route = line.strip_suffix(" }]").expect("one route a target").to_owned();
+            *line = route + &header;
+        }
+        self
     }
 
     /// The file.
