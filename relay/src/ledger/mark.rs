@@ -280,12 +280,13 @@ WITH marked AS (
     WHERE target = $3 AND id = ANY ($19::bigint[])
 ), delivered AS (
     -- A requeued message keeps its dead copy until it is delivered: it may be the last there is.
-    DELETE FROM outbox.dead USING marked WHERE target = $3 AND id = ANY ($15::bigint[])
-), buried AS (
-    INSERT INTO outbox.dead (target, id, message_id, topic, key, type, headers, payload,
-                             created_at, attempts, class, reason)
-    SELECT $3, m.id, m.message_id, m.topic, m.key, m.type, m.headers, m.payload, m.created_at,
-           b.attempts, 'refused', b.reason
+    -- The copy of another message stays: ids are drawn again after the identity went back.
+    DELETE FROM outbox.dead USING marked
+    WHERE target = $3 AND id = ANY ($15::bigint[]) AND NOT EXISTS (
+        SELECT FROM outbox.message AS m WHERE m.id = dead.id AND m.message_id <> dead.message_id
+    )
+), dying AS (
+    SELECT m.*, b.attempts, b.reason
     FROM marked,
          unnest($16::bigint[], $17::int[], $18::text[]) AS b(id, attempts, reason),
          LATERAL (
@@ -296,9 +297,25 @@ WITH marked AS (
              FROM outbox.dead WHERE target = $3 AND id = b.id
              LIMIT 1
          ) AS m
+), replaced AS (
+    -- Nobody decided that the message which had the id before is not sent: its content is kept.
+    INSERT INTO outbox.discarded (target, id, message_id, reason, discarded_by, copy, payload)
+    SELECT $3, dead.id, dead.message_id, 'its id was drawn again, by ' || dying.message_id, 'outbox-relay',
+           to_jsonb(r), dead.payload
+    FROM dying
+    JOIN outbox.dead ON dead.target = $3 AND dead.id = dying.id AND dead.message_id <> dying.message_id,
+         LATERAL (SELECT dead.topic, dead.type, dead.key, dead.headers, dead.created_at, dead.died_at,
+                         dead.attempts, dead.class, dead.reason) AS r
+), buried AS (
+    INSERT INTO outbox.dead (target, id, message_id, topic, key, type, headers, payload,
+                             created_at, attempts, class, reason)
+    SELECT $3, id, message_id, topic, key, type, headers, payload, created_at, attempts, 'refused', reason
+    FROM dying
     ON CONFLICT (target, id) DO UPDATE
-    SET attempts = excluded.attempts, class = excluded.class, reason = excluded.reason,
-        died_at = now()
+    SET message_id = excluded.message_id, topic = excluded.topic, key = excluded.key,
+        type = excluded.type, headers = excluded.headers, payload = excluded.payload,
+        created_at = excluded.created_at, attempts = excluded.attempts, class = excluded.class,
+        reason = excluded.reason, died_at = now()
 )
 SELECT ctid::text FROM marked";
 

@@ -1,0 +1,3 @@
+//! Marks, as they are written.
+
+mod mark;
