@@ -23,6 +23,7 @@ pub(crate) mod floor;
 pub mod horizon;
 pub mod kept;
 mod late;
+mod newcomer;
 pub mod retention;
 pub mod sweep;
 pub mod watermark;
@@ -53,6 +54,8 @@ pub struct Keeper {
     pub retention: RetentionConfig,
     /// Dead ranges that one round of retention passes at most.
     pub dead_ranges_max: usize,
+    /// The configured targets: nothing is deleted before each has a ledger.
+    pub targets: Vec<String>,
 }
 
 impl Keeper {
@@ -89,6 +92,7 @@ impl Keeper {
     async fn keep(&self, client: &mut Client) -> Result<Infallible, DatabaseError> {
         let mut told = Held::Nothing;
         let mut kept = 0;
+        let mut newcomer = None;
         // What the predecessor left is looked at once, whole, piece by piece.
         let mut position = Some(Position::default());
         while let Some(at) = position {
@@ -96,6 +100,17 @@ impl Keeper {
         }
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
+            let found = newcomer::find(client, &self.schema, &self.targets).await?;
+            if found != newcomer {
+                if let Some(target) = &found {
+                    tracing::warn!(target, "retention waits for a target that has no ledger yet");
+                }
+                newcomer = found;
+            }
+            if newcomer.is_some() {
+                tokio::time::sleep(self.retention.interval).await;
+                continue;
+            }
             let round = self.retain(client, &mut told).await?;
             let piece =
                 kept::piece(client, &self.schema, kept, self.retention.delete_rows_max).await?;
