@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: how they are made, what every session is set to, which server they
 //! show.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::time::Duration;
@@ -15,14 +16,17 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::{DatabaseConfig, TlsMode};
 use crate::tls::{self, TlsError};
 
+mod deadline;
 mod pooler;
 
+pub use deadline::{Deadline, Silent};
 pub use pooler::{POOLER_HINT, pooler, refuse_pooler};
 
 /// A session, with the task that drives it. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    deadline: Deadline,
     /// The task that moves the bytes; it ends when the connection does.
     driver: JoinSet<()>,
 }
@@ -87,7 +91,7 @@ impl Session {
         on_notice: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, DatabaseError> {
         let session = Self::open(config, name, on_notice).await?;
-        session.set_up(config).await?;
+        within(config, session.set_up(config)).await?;
         Ok(session)
     }
 
@@ -99,17 +103,21 @@ impl Session {
         let driver = client_config(config, name)?;
         let connecting = async {
             match config.tls.mode {
-                TlsMode::Disable => drive(driver.connect(NoTls).await?, on_notice),
+                TlsMode::Disable => drive(config, driver.connect(NoTls).await?, on_notice),
                 TlsMode::VerifyFull => {
                     let tls = tls::client_config(&config.tls)?;
-                    drive(driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
+                    drive(config, driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
                 }
             }
         };
         // The driver's own time-out covers one address and not the handshake that follows.
-        tokio::time::timeout(config.connect_timeout, connecting)
-            .await
-            .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))?
+        within(config, connecting).await
+    }
+
+    /// The limit of a statement on this connection.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
     /// Waits until the connection has ended.
@@ -151,6 +159,15 @@ impl Session {
     }
 }
 
+/// What belongs to connecting, and is given up together with it.
+async fn within<T>(
+    config: &DatabaseConfig,
+    part: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    let passed = || DatabaseError::Unavailable("connect_timeout passed".into());
+    tokio::time::timeout(config.connect_timeout, part).await.map_err(|_| passed())?
+}
+
 // The timeline changes at a promotion, the start time at a restart; both without a new system.
 const IDENTITY: &str = "
 SELECT system_identifier,
@@ -185,6 +202,7 @@ fn client_config(
 }
 
 fn drive<T>(
+    config: &DatabaseConfig,
     (client, mut connection): (Client, Connection<Socket, T>),
     on_notice: impl Fn(&str) + Send + 'static,
 ) -> Result<Session, DatabaseError>
@@ -200,7 +218,7 @@ where
             }
         }
     });
-    Ok(Session { client, driver })
+    Ok(Session { client, deadline: Deadline::new(config), driver })
 }
 
 impl From<TlsError> for DatabaseError {

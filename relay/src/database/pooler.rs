@@ -28,8 +28,8 @@ pub async fn pooler(
     let other = Session::open(config, name, |_| {}).await?;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..STATEMENTS {
-        first.push(pid(&one).await?);
-        second.push(pid(&other).await?);
+        first.push(one.deadline().answer(pid(&one)).await??);
+        second.push(other.deadline().answer(pid(&other)).await??);
     }
     Ok(judge(&first, &second))
 }

@@ -2,6 +2,8 @@
 
 use tokio_postgres::error::SqlState;
 
+use crate::database::Silent;
+
 /// Why a reader ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -44,6 +46,12 @@ pub(super) enum ReadError {
 impl From<SourceError> for ReadError {
     fn from(error: SourceError) -> Self {
         Self::Ended(error)
+    }
+}
+
+impl From<Silent> for ReadError {
+    fn from(silent: Silent) -> Self {
+        Self::Ended(SourceError::Lost { what: silent.to_string(), error: None })
     }
 }
 
