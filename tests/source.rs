@@ -10,3 +10,4 @@ mod large;
 mod plan;
 mod read;
 mod retry;
+mod session;

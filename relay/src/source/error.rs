@@ -89,7 +89,10 @@ const MIGRATE_HINT: &str = "run `outbox-relay migrate`";
 /// `routine` is the server's function that raised it: the same in every language of its messages.
 fn reaction(code: &SqlState, routine: &str) -> Reaction {
     match *code {
-        SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Reaction::Busy,
+        SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::QUERY_CANCELED
+        | SqlState::T_R_SERIALIZATION_FAILURE
+        | SqlState::T_R_DEADLOCK_DETECTED => Reaction::Busy,
         SqlState::INSUFFICIENT_PRIVILEGE if routine == "check_enable_rls" => {
             Reaction::Stop(POLICY_HINT)
         }
@@ -121,7 +124,8 @@ mod tests {
             ("57P03", "", Reaction::Lost),
             ("08006", "", Reaction::Lost),
             ("53100", "", Reaction::Lost),
-            ("40001", "", Reaction::Lost),
+            ("40001", "", Reaction::Busy),
+            ("40P01", "", Reaction::Busy),
             ("0A000", "RevalidateCachedQuery", Reaction::Lost),
             ("XX001", "", Reaction::Lost),
         ] {
