@@ -15,7 +15,7 @@ use crate::database::{DatabaseError, Deadline, Session, refuse_pooler};
 use crate::keeper::horizon::Held;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 mod compact;
 pub mod election;
@@ -82,6 +82,7 @@ impl Keeper {
         refuse_pooler(&self.database, APPLICATION_NAME).await?;
         let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
         let deadline = session.deadline();
+        deadline.answers(3, schema::refuse_misfit(&session, &self.schema)).await??;
         let client: &mut Client = &mut session;
         while !deadline.answer(election::stand(client, &self.schema)).await?? {
             tokio::time::sleep(self.retention.interval).await;

@@ -3,14 +3,18 @@
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+use super::aside::{self, PROMOTED_KEYS};
 use super::{Buried, Due, Mark};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, Session};
 use crate::lease::Lease;
 use crate::range::RangeSet;
 use crate::schema::Schema;
 
 /// Ranges in one row of `hole`: a multirange of that length is about 20 kB.
 const HOLE_RANGES_MAX: usize = 1_000;
+
+/// Statements of a pen.
+const STATEMENTS: u32 = 8;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -58,9 +62,19 @@ impl Marker {
         epoch: Uuid,
         ctid: String,
     ) -> Result<Self, MarkError> {
+        aside::promote(lease, schema, target, PROMOTED_KEYS).await?;
         let session = lease.session();
-        let all: Statement = session.prepare(&schema.sql(PROMOTE_ALL)).await?;
-        session.execute(&all, &[&target]).await?;
+        let prepared = Self::prepare(session, schema, target, epoch, ctid);
+        session.deadline().answers(STATEMENTS, prepared).await.map_err(DatabaseError::from)?
+    }
+
+    async fn prepare(
+        session: &Session,
+        schema: &Schema,
+        target: &str,
+        epoch: Uuid,
+        ctid: String,
+    ) -> Result<Self, MarkError> {
         Ok(Self {
             target: target.to_owned(),
             epoch,
@@ -328,22 +342,6 @@ FROM unnest($2::text[]) AS held(key),
          WHERE h.target = $1 AND h.key = held.key AND h.holds
          ORDER BY h.id LIMIT 1
      ) AS head
-WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
-
-// The same for every key, skipping from key to key along retry_by_key.
-const PROMOTE_ALL: &str = "
-WITH RECURSIVE head AS (
-    (SELECT key, id FROM outbox.retry WHERE target = $1 AND holds ORDER BY key, id LIMIT 1)
-    UNION ALL
-    SELECT next.key, next.id
-    FROM head, LATERAL (
-        SELECT r.key, r.id FROM outbox.retry AS r
-        WHERE r.target = $1 AND r.holds AND r.key > head.key
-        ORDER BY r.key, r.id LIMIT 1
-    ) AS next
-)
-UPDATE outbox.retry SET next_at = clock_timestamp()
-FROM head
 WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
 
 /// Rows that one mark releases: a parked destination may have gathered millions.
