@@ -112,6 +112,8 @@ CREATE TABLE outbox.dead (
 
 -- The audit of `outbox-relay dead discard`: who decided that a message is not sent.
 -- The same message may die again after a replay, so (target, id) alone is no key.
+-- One that nobody discarded stands here with its content: its id was drawn again
+-- (the identity went back), and the message that has it now died as well.
 CREATE TABLE outbox.discarded (
     target       text        NOT NULL,
     id           bigint      NOT NULL,
@@ -119,6 +121,9 @@ CREATE TABLE outbox.discarded (
     reason       text,
     discarded_by text        NOT NULL DEFAULT session_user,
     discarded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    -- The row of outbox.dead without its payload, and the payload.
+    copy         jsonb,
+    payload      bytea,
 
     PRIMARY KEY (target, id, discarded_at),
     CONSTRAINT discarded_by_is_a_name CHECK (discarded_by <> '')

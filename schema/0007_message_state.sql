@@ -19,6 +19,8 @@ SELECT
                 SELECT 'dead'
                 FROM outbox.dead
                 WHERE dead.target = ledger.target AND dead.id = message.id
+                    -- After the identity went back it may be the copy of another message.
+                    AND dead.message_id = message.message_id
             ),
             'sent'
         )

@@ -2,5 +2,6 @@
 
 mod exit;
 mod log;
+mod misfit;
 mod notify;
 mod shutdown;

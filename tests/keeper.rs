@@ -3,6 +3,7 @@
 
 mod election;
 mod horizon;
+mod newcomer;
 pub(crate) mod outbox;
 mod race;
 mod retention;

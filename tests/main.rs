@@ -16,6 +16,7 @@ mod docs;
 mod hostile;
 mod keeper;
 mod leadership;
+mod ledger;
 mod outage;
 mod policy;
 mod schema;

@@ -5,3 +5,4 @@ mod broker;
 mod cut;
 mod network;
 mod server;
+mod silence;

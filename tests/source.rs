@@ -1,7 +1,7 @@
 //! The source on real PostgreSQL: a reader with a consumer that settles at once.
 
 mod bell;
-mod consumer;
+pub(crate) mod consumer;
 mod guard;
 mod held;
 mod hole;
@@ -10,3 +10,4 @@ mod large;
 mod plan;
 mod read;
 mod retry;
+mod session;

@@ -32,6 +32,16 @@ pub enum AdminError {
         /// Who holds it; `None` if it let go while it was looked up.
         holder: Option<Backend>,
     },
+    /// The id of a dead message was drawn again.
+    #[error(
+        "id {id} of the dead message of target {target} belongs to another message by now: the identity went back\nhint: insert its content as a new message (`outbox-relay dead show`), then `outbox-relay dead discard`"
+    )]
+    IdTaken {
+        /// The target.
+        target: String,
+        /// The id.
+        id: i64,
+    },
     /// Somebody else holds a lock for longer than `lock_timeout`.
     #[error(
         "another session holds the outbox for longer than lock_timeout\nhint: try again; `outbox-relay status` names the keeper"

@@ -97,6 +97,7 @@ fn keep(
         schema: schema.clone(),
         retention: config.retention.clone(),
         dead_ranges_max: config.source.dead_ranges_max,
+        targets: config.targets.iter().map(|target| target.name.clone()).collect(),
     };
     async move { keeper.run(stop).await }
 }

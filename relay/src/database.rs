@@ -1,12 +1,14 @@
 //! Connections to PostgreSQL: how they are made, what every session is set to, which server they
 //! show.
 
+use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
+use tokio_postgres::config::TargetSessionAttrs;
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
@@ -15,16 +17,28 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::{DatabaseConfig, TlsMode};
 use crate::tls::{self, TlsError};
 
+mod deadline;
 mod pooler;
 
+pub use deadline::{Deadline, Silent};
 pub use pooler::{POOLER_HINT, pooler, refuse_pooler};
 
 /// A session, with the task that drives it. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
     client: Client,
+    deadline: Deadline,
     /// The task that moves the bytes; it ends when the connection does.
     driver: JoinSet<()>,
+}
+
+/// Which of several hosts is taken.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Host {
+    /// The first that takes writes: after a failover the standby answers as well.
+    Writable,
+    /// The first that answers.
+    Any,
 }
 
 /// Why the database cannot be used.
@@ -86,30 +100,47 @@ impl Session {
         name: &str,
         on_notice: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, DatabaseError> {
-        let session = Self::open(config, name, on_notice).await?;
-        session.set_up(config).await?;
+        let session = Self::open(config, name, Host::Writable, on_notice).await?;
+        within(config.connect_timeout, session.set_up(config)).await?;
+        Ok(session)
+    }
+
+    /// Connects to the first host that answers, be it a standby: for those who look at it.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn connect_any(config: &DatabaseConfig, name: &str) -> Result<Self, DatabaseError> {
+        let session = Self::open(config, name, Host::Any, |_| {}).await?;
+        within(config.connect_timeout, session.set_up(config)).await?;
         Ok(session)
     }
 
     async fn open(
         config: &DatabaseConfig,
         name: &str,
+        host: Host,
         on_notice: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, DatabaseError> {
-        let driver = client_config(config, name)?;
+        let driver = client_config(config, name, host)?;
+        // One after the other: hosts that are away leave the last one its time.
+        let hosts = u32::try_from(driver.get_hosts().len()).unwrap_or(1).max(1);
         let connecting = async {
             match config.tls.mode {
-                TlsMode::Disable => drive(driver.connect(NoTls).await?, on_notice),
+                TlsMode::Disable => drive(config, driver.connect(NoTls).await?, on_notice),
                 TlsMode::VerifyFull => {
                     let tls = tls::client_config(&config.tls)?;
-                    drive(driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
+                    drive(config, driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
                 }
             }
         };
         // The driver's own time-out covers one address and not the handshake that follows.
-        tokio::time::timeout(config.connect_timeout, connecting)
-            .await
-            .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))?
+        within(config.connect_timeout * hosts, connecting).await
+    }
+
+    /// The limit of a statement on this connection.
+    #[must_use]
+    pub fn deadline(&self) -> Deadline {
+        self.deadline
     }
 
     /// Waits until the connection has ended.
@@ -121,11 +152,13 @@ impl Session {
 
     async fn set_up(&self, config: &DatabaseConfig) -> Result<(), DatabaseError> {
         // row_security = off turns a policy that hides rows into an error: hidden rows would be lost.
+        // SERIALIZABLE as somebody's default would end reads and marks at random, each with duplicates.
         let settings = format!(
             "SET lock_timeout = {}; SET statement_timeout = {}; \
              SET idle_in_transaction_session_timeout = '30s'; SET row_security = off; \
              SET search_path = pg_catalog; SET client_min_messages = warning; \
-             SET timezone = 'UTC'; SET jit = off; SET default_transaction_read_only = off",
+             SET timezone = 'UTC'; SET jit = off; SET default_transaction_read_only = off; \
+             SET default_transaction_isolation = 'read committed'",
             config.lock_timeout.as_millis(),
             config.statement_timeout.as_millis(),
         );
@@ -137,18 +170,27 @@ impl Session {
     /// # Errors
     /// `Unavailable` for a standby or a lost connection.
     pub async fn identity(&self) -> Result<ServerIdentity, DatabaseError> {
-        let recovering: bool =
-            self.client.query_one("SELECT pg_is_in_recovery()", &[]).await?.get(0);
+        let recovering = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
+        let recovering: bool = self.deadline.answer(recovering).await??.get(0);
         if recovering {
             return Err(DatabaseError::Unavailable("the server is a standby".into()));
         }
-        let row = self.client.query_one(IDENTITY, &[]).await?;
+        let row = self.deadline.answer(self.client.query_one(IDENTITY, &[])).await??;
         Ok(ServerIdentity {
             system_identifier: row.get(0),
             timeline: row.get(1),
             started_at: row.get(2),
         })
     }
+}
+
+/// What belongs to connecting, and is given up together with it.
+async fn within<T>(
+    limit: Duration,
+    part: impl Future<Output = Result<T, DatabaseError>>,
+) -> Result<T, DatabaseError> {
+    let passed = || DatabaseError::Unavailable("connect_timeout passed".into());
+    tokio::time::timeout(limit, part).await.map_err(|_| passed())?
 }
 
 // The timeline changes at a promotion, the start time at a restart; both without a new system.
@@ -161,6 +203,7 @@ FROM pg_control_system()";
 fn client_config(
     config: &DatabaseConfig,
     name: &str,
+    host: Host,
 ) -> Result<tokio_postgres::Config, DatabaseError> {
     let mut client = tokio_postgres::Config::from_str(&config.url).map_err(|error| {
         let reason = error.to_string();
@@ -171,6 +214,13 @@ fn client_config(
     })?;
     if let Some(password) = &config.password {
         client.password(password.expose_secret());
+    }
+    // Where there is a choice only: asked of a single host, a database whose default is read-only (which
+    // every session here overrules) would be refused as well.
+    if host == Host::Writable && client.get_hosts().len() > 1 {
+        client.target_session_attrs(TargetSessionAttrs::ReadWrite);
+    } else {
+        client.target_session_attrs(TargetSessionAttrs::Any);
     }
     client
         .application_name(name)
@@ -185,6 +235,7 @@ fn client_config(
 }
 
 fn drive<T>(
+    config: &DatabaseConfig,
     (client, mut connection): (Client, Connection<Socket, T>),
     on_notice: impl Fn(&str) + Send + 'static,
 ) -> Result<Session, DatabaseError>
@@ -200,7 +251,7 @@ where
             }
         }
     });
-    Ok(Session { client, driver })
+    Ok(Session { client, deadline: Deadline::new(config), driver })
 }
 
 impl From<TlsError> for DatabaseError {

@@ -11,11 +11,11 @@ use tokio_postgres::{Client, Error, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, RetentionConfig};
-use crate::database::{DatabaseError, Session, refuse_pooler};
+use crate::database::{DatabaseError, Deadline, Session, refuse_pooler};
 use crate::keeper::horizon::Held;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
-use crate::schema::Schema;
+use crate::schema::{self, Schema};
 
 mod compact;
 pub mod election;
@@ -23,6 +23,7 @@ pub(crate) mod floor;
 pub mod horizon;
 pub mod kept;
 mod late;
+mod newcomer;
 pub mod retention;
 pub mod sweep;
 pub mod watermark;
@@ -33,6 +34,9 @@ pub const APPLICATION_NAME: &str = "outbox-relay keeper";
 /// The sweep must find nothing: it may cost a hundredth of one backend, and never more than that.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const SWEEP_COST_FACTOR: u32 = 100;
+
+/// A round of retention is the longest piece: so many statements, each with a time-out of its own.
+const PIECE_STATEMENTS: u32 = 15;
 
 // A range of ids must be a range scan of the primary key, whatever the statistics say of a table that
 // grows and shrinks by the hour; and compiling such statements costs more than running them.
@@ -53,6 +57,8 @@ pub struct Keeper {
     pub retention: RetentionConfig,
     /// Dead ranges that one round of retention passes at most.
     pub dead_ranges_max: usize,
+    /// The configured targets: nothing is deleted before each has a ledger.
+    pub targets: Vec<String>,
 }
 
 impl Keeper {
@@ -75,33 +81,56 @@ impl Keeper {
     async fn serve(&self) -> Result<Infallible, DatabaseError> {
         refuse_pooler(&self.database, APPLICATION_NAME).await?;
         let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
+        let deadline = session.deadline();
+        deadline.answers(3, schema::refuse_misfit(&session, &self.schema)).await??;
         let client: &mut Client = &mut session;
-        while !election::stand(client, &self.schema).await? {
+        while !deadline.answer(election::stand(client, &self.schema)).await?? {
             tokio::time::sleep(self.retention.interval).await;
         }
         tracing::info!("elected as keeper");
         // A keeper that hangs (a stopped process) must not hold the lock for ever.
         let idle_ms = (self.retention.interval * 3 + Duration::from_secs(60)).as_millis();
-        client.batch_execute(&format!("SET idle_session_timeout = {idle_ms}")).await?;
-        self.keep(client).await
+        let setting = format!("SET idle_session_timeout = {idle_ms}");
+        deadline.answer(client.batch_execute(&setting)).await??;
+        self.keep(client, deadline).await
     }
 
-    async fn keep(&self, client: &mut Client) -> Result<Infallible, DatabaseError> {
+    async fn keep(
+        &self,
+        client: &mut Client,
+        deadline: Deadline,
+    ) -> Result<Infallible, DatabaseError> {
         let mut told = Held::Nothing;
         let mut kept = 0;
+        let mut newcomer = None;
         // What the predecessor left is looked at once, whole, piece by piece.
         let mut position = Some(Position::default());
         while let Some(at) = position {
-            position = self.sweep(client, at).await?.0;
+            let sweep = self.sweep(client, at);
+            position = deadline.answers(PIECE_STATEMENTS, sweep).await??.0;
         }
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
-            let round = self.retain(client, &mut told).await?;
-            let piece =
-                kept::piece(client, &self.schema, kept, self.retention.delete_rows_max).await?;
+            let found = newcomer::find(client, &self.schema, &self.targets);
+            let found = deadline.answer(found).await??;
+            if found != newcomer {
+                if let Some(target) = &found {
+                    tracing::warn!(target, "retention waits for a target that has no ledger yet");
+                }
+                newcomer = found;
+            }
+            if newcomer.is_some() {
+                tokio::time::sleep(self.retention.interval).await;
+                continue;
+            }
+            let round = self.retain(client, &mut told);
+            let round = deadline.answers(PIECE_STATEMENTS, round).await??;
+            let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
+            let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
             kept = piece.next.unwrap_or(0);
             if Instant::now() >= sweep_at {
-                let (next, cost) = self.sweep(client, position.unwrap_or_default()).await?;
+                let sweep = self.sweep(client, position.unwrap_or_default());
+                let (next, cost) = deadline.answers(PIECE_STATEMENTS, sweep).await??;
                 position = next;
                 sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
             }

@@ -4,6 +4,7 @@
 //! after its successor began. `idle_session_timeout` makes it a lease on the database's clock: a
 //! process that hangs loses its session, where a bare lock would be held for ever.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::types::ToSql;
 
 use crate::config::LeaseConfig;
-use crate::database::{DatabaseError, Session};
+use crate::database::{DatabaseError, Session, Silent};
 use crate::schema::Schema;
 
 /// The session that holds the lock of one pipeline.
@@ -35,7 +36,9 @@ impl Lease {
         config: &LeaseConfig,
     ) -> Result<Result<Self, Session>, DatabaseError> {
         let clock = LeaseClock::new(config.ttl);
-        let taken: bool = session.query_one(&schema.sql(TRY_LOCK), &[&name]).await?.get(0);
+        let deadline = session.deadline();
+        let text = schema.sql(TRY_LOCK);
+        let taken: bool = deadline.answer(session.query_one(&text, &[&name])).await??.get(0);
         if !taken {
             return Ok(Err(session));
         }
@@ -47,7 +50,7 @@ impl Lease {
              SET enable_seqscan = off",
             config.ttl.as_millis()
         );
-        session.batch_execute(&settings).await?;
+        deadline.answer(session.batch_execute(&settings)).await??;
         Ok(Ok(Self { session, clock }))
     }
 
@@ -65,10 +68,10 @@ impl Lease {
     /// Shows the database that this process is alive.
     ///
     /// # Errors
-    /// See [`DatabaseError`].
+    /// See [`DatabaseError`]; `Unavailable` also when no answer came for the length of the lease.
     pub async fn ping(&mut self) -> Result<(), DatabaseError> {
         let sent = Instant::now();
-        self.session.batch_execute("SELECT").await?;
+        answer(&self.clock, self.session.batch_execute("SELECT")).await?;
         self.clock.answered(sent);
         Ok(())
     }
@@ -85,14 +88,15 @@ impl Lease {
     /// Runs a statement; its answer renews the lease from the moment it was sent.
     ///
     /// # Errors
-    /// The database's.
+    /// The database's; `Unavailable` also when no answer came for the length of the lease. Whether the
+    /// statement was carried out is then unknown.
     pub async fn query_opt(
         &mut self,
         statement: &tokio_postgres::Statement,
         parameters: &[&(dyn ToSql + Sync)],
-    ) -> Result<Option<tokio_postgres::Row>, tokio_postgres::Error> {
+    ) -> Result<Option<tokio_postgres::Row>, DatabaseError> {
         let sent = Instant::now();
-        let row = self.session.query_opt(statement, parameters).await?;
+        let row = answer(&self.clock, self.session.query_opt(statement, parameters)).await?;
         self.clock.answered(sent);
         Ok(row)
     }
@@ -101,6 +105,18 @@ impl Lease {
 // The lock is let go while the statement runs, the notice goes out behind it.
 const UNLOCK: &str = "
 SELECT pg_advisory_unlock(key.k1, key.k2), pg_notify($2, $1) FROM outbox.lock_key($1) AS key";
+
+/// After the length of the lease the lock may be another's: waiting on would be waiting for nothing,
+/// perhaps for ever (a stopped server, a proxy that leads nowhere).
+async fn answer<T>(
+    clock: &LeaseClock,
+    statement: impl Future<Output = Result<T, tokio_postgres::Error>>,
+) -> Result<T, DatabaseError> {
+    match tokio::time::timeout(clock.ttl, statement).await {
+        Ok(answer) => Ok(answer?),
+        Err(_) => Err(Silent.into()),
+    }
+}
 
 const TRY_LOCK: &str = "
 SELECT pg_try_advisory_lock(key.k1, key.k2) FROM outbox.lock_key($1) AS key";

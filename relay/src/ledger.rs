@@ -3,6 +3,7 @@
 //! `progress` decides (pure) what the next mark holds; `mark` writes it, as one statement on the
 //! session that holds the pipeline's lock.
 
+pub mod aside;
 pub mod mark;
 pub mod progress;
 

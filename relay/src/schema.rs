@@ -7,11 +7,13 @@ use std::fmt;
 use std::str::FromStr;
 
 mod doorbell;
+mod fit;
 mod migrate;
 mod migration;
 mod print;
 
 pub use doorbell::{Doorbell, DoorbellReport, doorbell_installed};
+pub use fit::{misfit, refuse_misfit};
 pub use migrate::{
     Applied, DEFAULT_LOCK_TIMEOUT, MigrateError, Options, Report, installed_version, migrate,
 };

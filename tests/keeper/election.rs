@@ -25,6 +25,7 @@ fn keeper(outbox: &Outbox) -> Keeper {
         schema: outbox.schema.clone(),
         retention: keep_nothing(),
         dead_ranges_max: 1_000_000,
+        targets: Vec::new(),
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn limits() -> SourceConfig {
     }
 }
 
-pub(super) fn config(url: String) -> DatabaseConfig {
+pub(crate) fn config(url: String) -> DatabaseConfig {
     DatabaseConfig {
         url,
         password: None,

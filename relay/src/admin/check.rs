@@ -145,24 +145,9 @@ async fn version(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error
         }
         installed => installed?,
     };
-    let name = schema.name();
-    Ok(vec![match installed {
-        None => Finding::fail(
-            subject,
-            format!("there is no outbox in schema {name}"),
-            "outbox-relay migrate, or another `schema` under [database]",
-        ),
-        Some(version) if version < newest => Finding::fail(
-            subject,
-            format!("{name} has version {version}, this relay needs {newest}"),
-            "outbox-relay migrate",
-        ),
-        Some(version) if version > newest => Finding::fail(
-            subject,
-            format!("{name} has version {version}, this relay knows {newest}"),
-            "use the newest release of outbox-relay on this database",
-        ),
-        Some(version) => Finding::ok(subject, format!("{name}, version {version}")),
+    Ok(vec![match schema::misfit(schema, installed) {
+        Some((detail, remedy)) => Finding::fail(subject, detail, remedy),
+        None => Finding::ok(subject, format!("{}, version {newest}", schema.name())),
     }])
 }
 

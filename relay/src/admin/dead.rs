@@ -139,6 +139,9 @@ const NOT_REQUEUED: &str = "
 NOT EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id
             AND retry.class <> 'poison')";
 
+const ID_TAKEN: &str = "
+EXISTS (SELECT FROM outbox.message WHERE message.id = dead.id AND message.message_id <> dead.message_id)";
+
 /// The chosen dead messages, those that died last first, at most `rows_max`.
 ///
 /// # Errors
@@ -192,11 +195,15 @@ pub async fn payload(
 /// Puts the chosen messages of one target into `retry` again, with no attempts, due at once, holding
 /// nobody; one that holds its key (`on_poison = "hold_key"`) goes on holding it until it is delivered. Under `@floor`, so that retention sees the `retry` row or has deleted the message before.
 ///
+/// One whose id another message has by now (the identity went back) is left out: `retry` names rows by
+/// their ids, and the other would be sent.
+///
 /// With `dry_run` everything is done, counted and rolled back.
 ///
 /// # Errors
 /// [`AdminError::UnknownTarget`] if the target has no ledger (it was removed): nobody would serve the
-/// rows. [`AdminError::Busy`], the database's.
+/// rows. [`AdminError::IdTaken`] if it was asked for by its id and is left out.
+/// [`AdminError::Busy`], the database's.
 pub async fn requeue(
     client: &mut Client,
     schema: &Schema,
@@ -207,7 +214,7 @@ pub async fn requeue(
     let text = format!(
         "INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason)
          SELECT target, id, key, false, 0, now(), 'requeued', reason
-         FROM outbox.dead WHERE {CHOSEN} AND {NOT_REQUEUED} ORDER BY id LIMIT $8
+         FROM outbox.dead WHERE {CHOSEN} AND {NOT_REQUEUED} AND NOT {ID_TAKEN} ORDER BY id LIMIT $8
          ON CONFLICT (target, id) DO UPDATE
          SET class = 'requeued', attempts = 0, next_at = now()
          WHERE retry.class = 'poison'
@@ -218,6 +225,13 @@ pub async fn requeue(
         return Err(target::unknown(&transaction, schema, target).await?);
     }
     let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
+    if !filter.ids.is_empty() {
+        let text = format!("SELECT id FROM outbox.dead WHERE {CHOSEN} AND {ID_TAKEN} ORDER BY id");
+        let taken = Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[]).await?;
+        if let Some(row) = taken.first() {
+            return Err(AdminError::IdTaken { target: target.to_owned(), id: row.get("id") });
+        }
+    }
     let rows =
         Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX]).await?;
     end(transaction, dry_run).await?;

@@ -68,7 +68,7 @@ async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
         Ok(Some(detail)) => findings.push(Finding::fail("pooler", detail, POOLER_HINT)),
         Ok(None) => {
             findings.push(Finding::ok("pooler", "none in the way"));
-            match Session::connect(&config.database, SESSION_NAME).await {
+            match Session::connect_any(&config.database, SESSION_NAME).await {
                 Err(error) => return (vec![unreachable(&error)], None),
                 Ok(session) => {
                     let names: Vec<_> = config.targets.iter().map(|t| t.name.clone()).collect();

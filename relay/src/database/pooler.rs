@@ -3,7 +3,7 @@
 
 use tokio_postgres::{Client, Error, SimpleQueryMessage};
 
-use super::{DatabaseError, Session};
+use super::{DatabaseError, Host, Session};
 use crate::config::DatabaseConfig;
 
 /// Statements on each connection; a pooler that has idle server sessions changes at the second.
@@ -24,12 +24,12 @@ pub async fn pooler(
     config: &DatabaseConfig,
     name: &str,
 ) -> Result<Option<&'static str>, DatabaseError> {
-    let one = Session::open(config, name, |_| {}).await?;
-    let other = Session::open(config, name, |_| {}).await?;
+    let one = Session::open(config, name, Host::Any, |_| {}).await?;
+    let other = Session::open(config, name, Host::Any, |_| {}).await?;
     let (mut first, mut second) = (Vec::new(), Vec::new());
     for _ in 0..STATEMENTS {
-        first.push(pid(&one).await?);
-        second.push(pid(&other).await?);
+        first.push(one.deadline().answer(pid(&one)).await??);
+        second.push(other.deadline().answer(pid(&other)).await??);
     }
     Ok(judge(&first, &second))
 }

@@ -3,14 +3,18 @@
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
+use super::aside::{self, PROMOTED_KEYS};
 use super::{Buried, Due, Mark};
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, Session};
 use crate::lease::Lease;
 use crate::range::RangeSet;
 use crate::schema::Schema;
 
 /// Ranges in one row of `hole`: a multirange of that length is about 20 kB.
 const HOLE_RANGES_MAX: usize = 1_000;
+
+/// Statements of a pen.
+const STATEMENTS: u32 = 8;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -58,9 +62,19 @@ impl Marker {
         epoch: Uuid,
         ctid: String,
     ) -> Result<Self, MarkError> {
+        aside::promote(lease, schema, target, PROMOTED_KEYS).await?;
         let session = lease.session();
-        let all: Statement = session.prepare(&schema.sql(PROMOTE_ALL)).await?;
-        session.execute(&all, &[&target]).await?;
+        let prepared = Self::prepare(session, schema, target, epoch, ctid);
+        session.deadline().answers(STATEMENTS, prepared).await.map_err(DatabaseError::from)?
+    }
+
+    async fn prepare(
+        session: &Session,
+        schema: &Schema,
+        target: &str,
+        epoch: Uuid,
+        ctid: String,
+    ) -> Result<Self, MarkError> {
         Ok(Self {
             target: target.to_owned(),
             epoch,
@@ -280,12 +294,13 @@ WITH marked AS (
     WHERE target = $3 AND id = ANY ($19::bigint[])
 ), delivered AS (
     -- A requeued message keeps its dead copy until it is delivered: it may be the last there is.
-    DELETE FROM outbox.dead USING marked WHERE target = $3 AND id = ANY ($15::bigint[])
-), buried AS (
-    INSERT INTO outbox.dead (target, id, message_id, topic, key, type, headers, payload,
-                             created_at, attempts, class, reason)
-    SELECT $3, m.id, m.message_id, m.topic, m.key, m.type, m.headers, m.payload, m.created_at,
-           b.attempts, 'refused', b.reason
+    -- The copy of another message stays: ids are drawn again after the identity went back.
+    DELETE FROM outbox.dead USING marked
+    WHERE target = $3 AND id = ANY ($15::bigint[]) AND NOT EXISTS (
+        SELECT FROM outbox.message AS m WHERE m.id = dead.id AND m.message_id <> dead.message_id
+    )
+), dying AS (
+    SELECT m.*, b.attempts, b.reason
     FROM marked,
          unnest($16::bigint[], $17::int[], $18::text[]) AS b(id, attempts, reason),
          LATERAL (
@@ -296,9 +311,25 @@ WITH marked AS (
              FROM outbox.dead WHERE target = $3 AND id = b.id
              LIMIT 1
          ) AS m
+), replaced AS (
+    -- Nobody decided that the message which had the id before is not sent: its content is kept.
+    INSERT INTO outbox.discarded (target, id, message_id, reason, discarded_by, copy, payload)
+    SELECT $3, dead.id, dead.message_id, 'its id was drawn again, by ' || dying.message_id, 'outbox-relay',
+           to_jsonb(r), dead.payload
+    FROM dying
+    JOIN outbox.dead ON dead.target = $3 AND dead.id = dying.id AND dead.message_id <> dying.message_id,
+         LATERAL (SELECT dead.topic, dead.type, dead.key, dead.headers, dead.created_at, dead.died_at,
+                         dead.attempts, dead.class, dead.reason) AS r
+), buried AS (
+    INSERT INTO outbox.dead (target, id, message_id, topic, key, type, headers, payload,
+                             created_at, attempts, class, reason)
+    SELECT $3, id, message_id, topic, key, type, headers, payload, created_at, attempts, 'refused', reason
+    FROM dying
     ON CONFLICT (target, id) DO UPDATE
-    SET attempts = excluded.attempts, class = excluded.class, reason = excluded.reason,
-        died_at = now()
+    SET message_id = excluded.message_id, topic = excluded.topic, key = excluded.key,
+        type = excluded.type, headers = excluded.headers, payload = excluded.payload,
+        created_at = excluded.created_at, attempts = excluded.attempts, class = excluded.class,
+        reason = excluded.reason, died_at = now()
 )
 SELECT ctid::text FROM marked";
 
@@ -311,22 +342,6 @@ FROM unnest($2::text[]) AS held(key),
          WHERE h.target = $1 AND h.key = held.key AND h.holds
          ORDER BY h.id LIMIT 1
      ) AS head
-WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
-
-// The same for every key, skipping from key to key along retry_by_key.
-const PROMOTE_ALL: &str = "
-WITH RECURSIVE head AS (
-    (SELECT key, id FROM outbox.retry WHERE target = $1 AND holds ORDER BY key, id LIMIT 1)
-    UNION ALL
-    SELECT next.key, next.id
-    FROM head, LATERAL (
-        SELECT r.key, r.id FROM outbox.retry AS r
-        WHERE r.target = $1 AND r.holds AND r.key > head.key
-        ORDER BY r.key, r.id LIMIT 1
-    ) AS next
-)
-UPDATE outbox.retry SET next_at = clock_timestamp()
-FROM head
 WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
 
 /// Rows that one mark releases: a parked destination may have gathered millions.

@@ -1,7 +1,7 @@
 //! Why a pipeline's life ended, by what it calls for.
 
 use crate::admin::AdminError;
-use crate::database::DatabaseError;
+use crate::database::{DatabaseError, Silent};
 use crate::ledger::mark::MarkError;
 use crate::source::SourceError;
 
@@ -43,6 +43,12 @@ impl From<DatabaseError> for PipelineError {
                 Self::Configuration { reason, hint: hint.into() }
             }
         }
+    }
+}
+
+impl From<Silent> for PipelineError {
+    fn from(silent: Silent) -> Self {
+        Self::Lost(silent.to_string())
     }
 }
 

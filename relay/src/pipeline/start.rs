@@ -7,13 +7,16 @@ use tokio_postgres::Row;
 
 use super::{Context, PipelineError};
 use crate::admin;
+use crate::admin::target::LedgerRow;
 use crate::board::State;
 use crate::database::{Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
+use crate::ledger::aside::{self, COUNTED_ROWS};
 use crate::ledger::mark::Marker;
 use crate::membership::Led;
 use crate::range::RangeSet;
+use crate::schema;
 use crate::shutdown::Shutdown;
 use crate::target::fence::FenceName;
 
@@ -44,6 +47,22 @@ pub(super) async fn take_over(
     context: &Context,
     shutdown: &Shutdown,
 ) -> Result<Option<Takeover>, PipelineError> {
+    let won = shutdown.stop.run_until_cancelled(win(context)).await;
+    let Some(won) = won.transpose()? else { return Ok(None) };
+    // From here on it is a life, and one that is given up counts as one that crashed.
+    shutdown.abort.run_until_cancelled(begin(context, won)).await.transpose()
+}
+
+/// A pipeline that holds its lock.
+struct Won {
+    lease: Lease,
+    reader: Session,
+    ledger: LedgerRow,
+    led: Led,
+}
+
+/// Nothing is in hand meanwhile: dropping the future costs nothing, wherever it waits.
+async fn win(context: &Context) -> Result<Won, PipelineError> {
     let name = &context.target.name;
     refuse_pooler(&context.database, &context.session_name("start")).await?;
     let freed = Arc::new(Notify::new());
@@ -52,36 +71,47 @@ pub(super) async fn take_over(
     let session =
         Session::connect_notified(&context.database, &session_name, move |_| notice.notify_one());
     let session = session.await?;
+    let deadline = session.deadline();
+    deadline.answers(3, schema::refuse_misfit(&session, &context.schema)).await??;
     let identity = session.identity().await?;
-    let lease = lock(context, shutdown, session, &freed).await?;
-    let Some(mut lease) = lease else { return Ok(None) };
+    let mut lease = lock(context, session, &freed).await?;
     let led = context.member.lead(name);
     let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
     if reader.identity().await? != identity {
         let reason = "the address showed two servers: connecting anew";
         return Err(PipelineError::Lost(reason.into()));
     }
-    let row =
-        admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
-    let (ctid, past) = begin_life(context, &mut lease).await?;
-    let (outbox, open) = read_outbox(context, &mut lease).await?;
-    let parked = lease.session().query(&context.schema.sql(PARKED), &[name]).await?;
-    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, ctid).await?;
+    let start = context.target.start;
+    let ledger = admin::target::ensure(lease.session(), &context.schema, name, start);
+    let ledger = deadline.answers(8, ledger).await??;
+    Ok(Won { lease, reader, ledger, led })
+}
+
+async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
+    let Won { mut lease, reader, ledger, led } = won;
+    let name = &context.target.name;
+    let deadline = reader.deadline();
+    let (ctid, past) = deadline.answer(begin_life(context, &mut lease)).await??;
+    let (outbox, open) = deadline.answers(2, read_outbox(context, &mut lease)).await??;
+    let text = context.schema.sql(PARKED);
+    let parked = deadline.answer(lease.session().query(&text, &[name])).await??;
+    let marker = Marker::new(&mut lease, &context.schema, name, ledger.epoch, ctid).await?;
+    let retry_rows = aside::count(&mut lease, &context.schema, name, COUNTED_ROWS).await?;
     lease.ping().await?;
-    Ok(Some(Takeover {
+    Ok(Takeover {
         lease,
         marker,
         reader,
         floor: outbox.get("floor"),
-        settled: row.settled,
+        settled: ledger.settled,
         open,
-        predecessor_id: (!row.created).then_some(outbox.get("last_value")),
+        predecessor_id: (!ledger.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past,
-        retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
+        retry_rows,
         fence: FenceName::new(outbox.get("outbox_id"), name),
         led,
-    }))
+    })
 }
 
 /// Counts this life as one that ended early until it has shown otherwise.
@@ -95,13 +125,12 @@ async fn begin_life(context: &Context, lease: &mut Lease) -> Result<(String, Pas
 
 async fn lock(
     context: &Context,
-    shutdown: &Shutdown,
     mut session: Session,
     freed: &Notify,
-) -> Result<Option<Lease>, PipelineError> {
+) -> Result<Lease, PipelineError> {
     // Before the first try: what is let go after that is heard.
-    let channel = context.schema.free_channel();
-    session.batch_execute(&format!("LISTEN \"{channel}\"")).await?;
+    let listen = format!("LISTEN \"{}\"", context.schema.free_channel());
+    session.deadline().answer(session.batch_execute(&listen)).await??;
     let mut member = context.member.clone();
     loop {
         if !member.has_room() {
@@ -110,20 +139,18 @@ async fn lock(
             tokio::select! {
                 () = tokio::time::sleep(context.lease.standby_interval * COURTESY) => {}
                 () = member.changed() => continue,
-                () = shutdown.stop.cancelled() => return Ok(None),
             }
         }
         match Lease::try_take(session, &context.schema, &context.target.name, &context.lease)
             .await?
         {
-            Ok(lease) => return Ok(Some(lease)),
+            Ok(lease) => return Ok(lease),
             Err(held) => session = held,
         }
         context.board.set(&context.target.name, State::Standby);
         tokio::select! {
             () = tokio::time::sleep(context.lease.standby_interval) => {}
             () = freed.notified() => {}
-            () = shutdown.stop.cancelled() => return Ok(None),
         }
     }
 }
@@ -137,7 +164,7 @@ async fn read_outbox(
 ) -> Result<(Row, RangeSet), PipelineError> {
     let name = &context.target.name;
     let session = lease.session();
-    let outbox = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
+    let outbox = session.query_one(&context.schema.sql(OUTBOX), &[]).await?;
     let mut open = RangeSet::new();
     for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
         let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
@@ -161,8 +188,7 @@ RETURNING ctid::text, crashes - 1, suspect_id, suspected";
 const OUTBOX: &str = "
 SELECT outbox_id, floor,
        (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0))
-           AS last_value,
-       (SELECT count(*) FROM outbox.retry WHERE target = $1) AS retry_rows
+           AS last_value
 FROM outbox.meta";
 
 const OPEN_HOLES: &str = "

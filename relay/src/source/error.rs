@@ -2,6 +2,8 @@
 
 use tokio_postgres::error::SqlState;
 
+use crate::database::Silent;
+
 /// Why a reader ended.
 #[derive(Debug, thiserror::Error)]
 pub enum SourceError {
@@ -47,6 +49,12 @@ impl From<SourceError> for ReadError {
     }
 }
 
+impl From<Silent> for ReadError {
+    fn from(silent: Silent) -> Self {
+        Self::Ended(SourceError::Lost { what: silent.to_string(), error: None })
+    }
+}
+
 /// Sorts an error of PostgreSQL, met while doing `what`.
 pub(super) fn classify(what: &str, error: tokio_postgres::Error) -> ReadError {
     let reaction = error
@@ -81,7 +89,10 @@ const MIGRATE_HINT: &str = "run `outbox-relay migrate`";
 /// `routine` is the server's function that raised it: the same in every language of its messages.
 fn reaction(code: &SqlState, routine: &str) -> Reaction {
     match *code {
-        SqlState::LOCK_NOT_AVAILABLE | SqlState::QUERY_CANCELED => Reaction::Busy,
+        SqlState::LOCK_NOT_AVAILABLE
+        | SqlState::QUERY_CANCELED
+        | SqlState::T_R_SERIALIZATION_FAILURE
+        | SqlState::T_R_DEADLOCK_DETECTED => Reaction::Busy,
         SqlState::INSUFFICIENT_PRIVILEGE if routine == "check_enable_rls" => {
             Reaction::Stop(POLICY_HINT)
         }
@@ -113,7 +124,8 @@ mod tests {
             ("57P03", "", Reaction::Lost),
             ("08006", "", Reaction::Lost),
             ("53100", "", Reaction::Lost),
-            ("40001", "", Reaction::Lost),
+            ("40001", "", Reaction::Busy),
+            ("40P01", "", Reaction::Busy),
             ("0A000", "RevalidateCachedQuery", Reaction::Lost),
             ("XX001", "", Reaction::Lost),
         ] {

@@ -7,12 +7,13 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{TryStreamExt, pin_mut};
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Statement};
 
 use super::budget::Budget;
 use super::column::{Body, Large};
 use super::error::{ReadError, classify};
+use crate::database::Session;
 use crate::message::Message;
 
 /// The pause before a fetch that found the table locked is made again.
@@ -25,7 +26,7 @@ pub(super) struct Pieces<T> {
 
 /// How large payloads are read: `(id, payload)` by `$1 int8[]`.
 pub(super) struct Fetch<'a> {
-    pub(super) client: &'a Client,
+    pub(super) client: &'a Session,
     pub(super) statement: &'a Statement,
     /// Parameters after the ids.
     pub(super) more: &'a [&'a (dyn ToSql + Sync)],
@@ -88,7 +89,7 @@ impl<T> Pieces<T> {
 impl Fetch<'_> {
     async fn read(&self, large: &[(usize, Large)]) -> Result<Vec<Option<Message>>, ReadError> {
         loop {
-            match self.try_read(large).await {
+            match self.client.deadline().answer(self.try_read(large)).await? {
                 Ok(messages) => return Ok(messages),
                 // The read cannot be made again, part of it has been handed on: the fetch can.
                 Err(ReadError::Busy(error)) => {

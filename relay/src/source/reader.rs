@@ -143,18 +143,22 @@ impl Reading {
     async fn begin(reader: Reader, ports: Ports) -> Result<Self, ReadError> {
         let Reader { client, schema, target, limits, start, status } = reader;
         let failed = |error| classify("preparing to read the outbox", error);
-        session::set(&client).await.map_err(failed)?;
+        let deadline = client.deadline();
+        deadline.answer(session::set(&client)).await?.map_err(failed)?;
         let holes = holes_at(&start);
         let start_hi = holes.hi();
         let (batch_rows, row_max) = (batch_rows(&limits), limits.row_bytes_max);
         let poll = Poll::prepare(&client, &schema, &target, batch_rows, row_max);
         let retry = Retry::prepare(&client, &schema, &target, batch_rows, row_max);
-        let (poll, retry) = (poll.await.map_err(failed)?, retry.await.map_err(failed)?);
+        let poll = deadline.answer(poll).await?.map_err(failed)?;
+        let retry = deadline.answer(retry).await?.map_err(failed)?;
+        let locks = deadline.answer(Locks::prepare(&client, &schema)).await??;
+        let holders = deadline.answer(Holders::prepare(&client, &schema)).await?.map_err(failed)?;
         Ok(Self {
             poll,
             retry,
-            locks: Locks::prepare(&client, &schema).await?,
-            holders: Holders::prepare(&client, &schema).await.map_err(failed)?,
+            locks,
+            holders,
             holes,
             guard: Guard::default(),
             pace: Pace::new(limits.poll_interval_min, limits.poll_interval_max),
@@ -216,7 +220,8 @@ impl Reading {
         let full = self.holes.open().ranges_len() >= self.limits.holes_max;
         let stalled = full || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
-        let read = self.poll.read(&self.client, hi, self.holes.open()).await?;
+        let read = self.poll.read(&self.client, hi, self.holes.open());
+        let read = self.client.deadline().answer(read).await??;
         let rest = Pace::rest(begun.elapsed(), read.rows.len());
         let (cut, quiet) = (read.cut, read.rows.is_empty());
         let last = read.rows.last().map_or(0, |(row, _)| row.id);
@@ -295,7 +300,8 @@ impl Reading {
     async fn read_retry(&mut self, room: Reservation) -> Result<(), ReadError> {
         let as_of = self.marks.load(Ordering::Acquire);
         let in_hand = self.retry_clock.take();
-        let due = self.retry.read(&self.client, &in_hand).await?;
+        let due = self.retry.read(&self.client, &in_hand);
+        let due = self.client.deadline().answers(2, due).await??;
         self.retry_clock.done(due.next_due);
         let there = due.rows.iter().filter(|(_, body)| body.cost_bytes() > 0);
         room.keep(there.count(), due.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
@@ -319,7 +325,7 @@ impl Reading {
 
     async fn read_locks(&mut self) -> Result<(), ReadError> {
         let begun = Instant::now();
-        let read = self.locks.read(&self.client).await?;
+        let read = self.client.deadline().answer(self.locks.read(&self.client)).await??;
         self.guard.check(&read, self.holes.hi())?;
         let progress = self.holes.locks(&read.holders, read.last_value);
         self.lock_pace.done(Instant::now(), begun.elapsed(), progress);
@@ -347,7 +353,8 @@ impl Reading {
         if now < at && !(stalled && self.status.borrow().holder.is_none()) {
             return Ok(());
         }
-        let holder = self.holders.name(&self.client, oldest).await?;
+        let holder = self.holders.name(&self.client, oldest);
+        let holder = self.client.deadline().answer(holder).await??;
         if let Some(holder) = &holder {
             let hole_ids = self.holes.open().ids_len();
             tracing::warn!(%holder, hole_ids, stalled, "a transaction keeps ids of the outbox open");

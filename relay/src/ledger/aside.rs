@@ -1,0 +1,87 @@
+//! What stands in `retry` when a pipeline begins. There may be millions of rows, and no statement about
+//! all of them would end within its time-out, or the lease within its own: everything goes in pieces,
+//! and each answer is a ping.
+
+use crate::database::DatabaseError;
+use crate::lease::Lease;
+use crate::schema::Schema;
+
+/// Keys whose heads are made due by one statement: about 0.2 s, far below the shortest lease.
+pub const PROMOTED_KEYS: i64 = 10_000;
+
+/// Rows that one statement counts: about 20 ms of an index.
+pub const COUNTED_ROWS: i64 = 100_000;
+
+// From key to key along retry_by_key; the piece before ended at ($2, $3). A head that waits for a time
+// of its own has one.
+const PROMOTE: &str = "
+WITH RECURSIVE head AS (
+    (SELECT key, id, 1::bigint AS n FROM outbox.retry
+     WHERE target = $1 AND holds AND (key, id) > ($2, $3) ORDER BY key, id LIMIT 1)
+    UNION ALL
+    SELECT next.key, next.id, head.n + 1
+    FROM head, LATERAL (
+        SELECT r.key, r.id FROM outbox.retry AS r
+        WHERE r.target = $1 AND r.holds AND r.key > head.key
+        ORDER BY r.key, r.id LIMIT 1
+    ) AS next
+    WHERE head.n < $4
+), promoted AS (
+    UPDATE outbox.retry SET next_at = clock_timestamp()
+    FROM head
+    WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL
+)
+SELECT key FROM head WHERE n = $4";
+
+/// Makes the head of every key due that is not, `keys_max` at a time: a crash may have come between a
+/// mark and that.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub async fn promote(
+    lease: &mut Lease,
+    schema: &Schema,
+    target: &str,
+    keys_max: i64,
+) -> Result<(), DatabaseError> {
+    let deadline = lease.session().deadline();
+    let promote = schema.sql(PROMOTE);
+    let promote = deadline.answer(lease.session().prepare(&promote)).await??;
+    // Before every key: '' is the lowest, and no id is 0. Then behind all rows of the last one.
+    let (mut key, mut id) = (String::new(), 0_i64);
+    while let Some(row) = lease.query_opt(&promote, &[&target, &key, &id, &keys_max]).await? {
+        (key, id) = (row.get(0), i64::MAX);
+    }
+    Ok(())
+}
+
+const COUNT: &str = "
+SELECT count(*), max(id)
+FROM (SELECT id FROM outbox.retry WHERE target = $1 AND id > $2 ORDER BY id LIMIT $3) AS piece";
+
+/// How many rows a target has in `retry`, counted `rows_max` at a time.
+///
+/// # Errors
+/// See [`DatabaseError`].
+pub async fn count(
+    lease: &mut Lease,
+    schema: &Schema,
+    target: &str,
+    rows_max: i64,
+) -> Result<u64, DatabaseError> {
+    let deadline = lease.session().deadline();
+    let text = schema.sql(COUNT);
+    let count = deadline.answer(lease.session().prepare(&text)).await??;
+    // A requeued message keeps its id, and ids begin at 1.
+    let (mut total, mut last) = (0, 0_i64);
+    loop {
+        let row = lease.query_opt(&count, &[&target, &last, &rows_max]).await?;
+        let row = row.expect("an aggregate has one row");
+        let rows: i64 = row.get(0);
+        total += rows.unsigned_abs();
+        match row.get(1) {
+            Some(id) if rows == rows_max => last = id,
+            _ => return Ok(total),
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Marks, as they are written.
+
+mod aside;
+mod mark;
+mod pen;
