@@ -27,7 +27,7 @@ pub(crate) struct Consumer {
     inbox: Arc<Inbox>,
     destination: Destination,
     /// Owns the reading task.
-    _task: JoinSet<()>,
+    task: Mutex<JoinSet<()>>,
 }
 
 /// Where a consumer reads.
@@ -51,12 +51,19 @@ impl Consumer {
     /// Starts reading; the destination was declared before.
     pub(crate) fn start(destination: Destination) -> Self {
         let inbox = Arc::new(Inbox::default());
-        let mut task = JoinSet::new();
-        match destination.clone() {
-            Destination::Amqp(amqp) => task.spawn(amqp::consume(amqp, inbox.clone())),
-            Destination::Kafka(kafka) => task.spawn(kafka::consume(kafka, inbox.clone())),
-        };
-        Self { inbox, destination, _task: task }
+        let task = Mutex::new(read(&destination, &inbox));
+        Self { inbox, destination, task }
+    }
+
+    /// Where it reads.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Reads from the beginning of a destination that was made anew under the same name.
+    pub(crate) fn begin_again(&self) {
+        let mut task = self.task.lock().expect("nobody panics while holding the task");
+        *task = read(&self.destination, &self.inbox);
     }
 
     /// The exchange in front of it, if it reads from RabbitMQ.
@@ -100,6 +107,15 @@ impl Consumer {
         });
         all.await.expect("the inbox lives as long as the consumer");
     }
+}
+
+fn read(destination: &Destination, inbox: &Arc<Inbox>) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    match destination.clone() {
+        Destination::Amqp(amqp) => task.spawn(amqp::consume(amqp, inbox.clone())),
+        Destination::Kafka(kafka) => task.spawn(kafka::consume(kafka, inbox.clone())),
+    };
+    task
 }
 
 /// What has arrived, and who waits for more.
