@@ -21,7 +21,9 @@ CREATE TABLE outbox.meta (
     -- Every message with id < floor has been deleted, or stands in kept.
     floor     bigint  NOT NULL DEFAULT 1 CHECK (floor BETWEEN 1 AND 4611686018427387905),
     -- How many retry rows of class late the keeper ever made: the rows themselves go when delivered.
-    late_rows bigint  NOT NULL DEFAULT 0 CHECK (late_rows >= 0)
+    late_rows bigint  NOT NULL DEFAULT 0 CHECK (late_rows >= 0),
+    -- What was last asked of install_doorbell; every later `migrate` asks the same.
+    doorbell  text    NOT NULL DEFAULT 'auto' CHECK (doorbell IN ('auto', 'on', 'off'))
 );
 COMMENT ON TABLE outbox.meta IS
     'One row: the identity from which lock keys and broker fences derive, and the floor of retention.';

@@ -16,6 +16,15 @@ CREATE TABLE outbox.ledger (
     settled    int8multirange NOT NULL DEFAULT '{}',
     marked_at  timestamptz    NOT NULL DEFAULT now(),
     created_at timestamptz    NOT NULL DEFAULT now(),
+    -- When the present life of the pipeline began, and how many before it ended
+    -- early: a message that ends the process is looked for after several.
+    began_at   timestamptz    NOT NULL DEFAULT now(),
+    crashes    int            NOT NULL DEFAULT 0,
+    -- While it is looked for: the message that was sent last, and the one that was
+    -- when a life ended, with the number of such ends in a row.
+    started_id bigint,
+    suspect_id bigint,
+    suspected  int            NOT NULL DEFAULT 0,
 
     CONSTRAINT target_is_an_identifier CHECK (
         target COLLATE "C" ~ '^[a-z][a-z0-9_]*$' AND octet_length(target) <= 63
@@ -64,7 +73,7 @@ CREATE TABLE outbox.retry (
     holds      boolean     NOT NULL,
     target     text        NOT NULL,
     class      text        NOT NULL,
-    key        text,
+    key        text        COLLATE "C",
     reason     text,
     -- What a parked row waits for, as the relay names it.
     destination text,
@@ -93,7 +102,7 @@ CREATE TABLE outbox.dead (
     reason     text        NOT NULL,
     topic      text        NOT NULL,
     type       text,
-    key        text,
+    key        text        COLLATE "C",
     headers    jsonb,
     payload    bytea,
 

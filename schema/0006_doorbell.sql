@@ -11,7 +11,8 @@
 -- the bell out where max_prepared_transactions > 0, and the relay polls.
 -- Returns whether the bell is in place. Run by every `outbox-relay migrate`;
 -- it changes nothing, and locks nothing, when nothing is to change.
-CREATE FUNCTION outbox.install_doorbell(mode text DEFAULT 'auto') RETURNS boolean
+-- The mode is remembered: NULL is what was said last, 'auto' if nothing was.
+CREATE FUNCTION outbox.install_doorbell(mode text DEFAULT NULL) RETURNS boolean
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $function$
@@ -26,6 +27,7 @@ DECLARE
     present boolean := coalesce(state <> 'D', false);
     wanted  boolean;
 BEGIN
+    mode := coalesce(mode, (SELECT meta.doorbell FROM outbox.meta));
     wanted := CASE mode
         WHEN 'on' THEN true
         WHEN 'off' THEN false
@@ -37,6 +39,8 @@ BEGIN
             MESSAGE = format('unknown doorbell mode %L', mode),
             HINT = 'It is one of auto, on, off.';
     END IF;
+
+    UPDATE outbox.meta SET doorbell = mode WHERE doorbell <> mode;
 
     IF wanted THEN
         -- The key stands in the body as literals: no table is read per INSERT,

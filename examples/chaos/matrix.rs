@@ -36,7 +36,7 @@ impl Row {
         for line in &outcome.lines {
             let _ = write!(
                 text,
-                "  {} {} lost {} phantom {} reordered {} dup {}/{} back {}",
+                "  {} {} lost {} phantom {} reordered {} dup {}/{} unsaid {} back {}",
                 line.target,
                 line.report.committed,
                 line.lost,
@@ -44,6 +44,7 @@ impl Row {
                 reordered(line),
                 line.report.duplicates,
                 line.duplicates_max,
+                line.report.unsaid,
                 ms(line.recovery_us),
             );
         }
@@ -130,7 +131,11 @@ fn cells(text: &mut String, row: &Row) {
     for line in &outcome.lines {
         let Line { report, .. } = line;
         let (same, all) = (report.identical, report.duplicates);
-        let differ = if same == all { String::new() } else { format!(" ({} differ)", all - same) };
+        let mut differ =
+            if same == all { String::new() } else { format!(" ({} differ)", all - same) };
+        if report.unsaid > 0 {
+            let _ = write!(differ, ", {} unsaid", report.unsaid);
+        }
         let _ = writeln!(
             text,
             "| `{}` {about} | {} | {} | {} | {} | {} | {} | {all} of {}{differ} | {} |",
@@ -179,6 +184,8 @@ these runs) for each time a relay connected again, and everything after a `ledge
 - *dead*: messages that no broker could take; they stand in `outbox.dead` with a reason.
 - *back after*: from the mend to the first new message; where nothing had to be mended, the longest
   silence.
+- *unsaid*: duplicates without `x-outbox-resent`, which a predecessor has sent that went on after its
+  successor began. None where there is a fence (RabbitMQ: by default; Kafka: `fence = \"transaction\"`).
 - Numbers in parentheses are I3's named exception: a broker refused single messages (nack, returned,
   no such topic), and those in flight behind them passed. `queue-rejects-strict` is the same with
   `order = \"strict\"`, where there is no such exception.

@@ -98,12 +98,12 @@ fn spawn(pipelines: &mut JoinSet<Result<(), PipelineError>>, context: Context, s
         BrokerConfig::Amqp(broker) => {
             let (routes, window) =
                 (context.target.routes.clone(), context.target.window_messages_max);
-            let make = move || AmqpTarget::new(broker.clone(), routes.clone(), window);
+            let make = move |fence| AmqpTarget::new(broker.clone(), routes.clone(), window, fence);
             pipelines.spawn(pipeline::supervise(context, make, shutdown));
         }
         BrokerConfig::Kafka(broker) => {
             let routes = context.target.routes.clone();
-            let make = move || KafkaTarget::new(broker.clone(), routes.clone());
+            let make = move |fence| KafkaTarget::new(broker.clone(), routes.clone(), fence);
             pipelines.spawn(pipeline::supervise(context, make, shutdown));
         }
     }

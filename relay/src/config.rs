@@ -271,8 +271,28 @@ pub struct AmqpConfig {
     pub tls: TlsConfig,
     /// The connection's heartbeat, in whole seconds.
     pub heartbeat: Duration,
+    /// What keeps a predecessor from publishing.
+    pub fence: AmqpFence,
     /// A connection that is not there by then counts as an outage.
     pub connect_timeout: Duration,
+}
+
+/// What keeps a predecessor from publishing to RabbitMQ after a take-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AmqpFence {
+    /// An exclusive queue on the publishing connection: nobody publishes who does not hold it.
+    ExclusiveQueue,
+    /// Nothing: what a predecessor still sends are duplicates.
+    Off,
+}
+
+/// What keeps a predecessor from publishing to Kafka after a take-over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KafkaFence {
+    /// A `transactional.id`, and a transaction a batch: consumers have to read committed ones only.
+    Transaction,
+    /// Nothing: what a predecessor still sends are duplicates.
+    Off,
 }
 
 /// Apache Kafka.
@@ -284,6 +304,8 @@ pub struct KafkaConfig {
     pub linger: Duration,
     /// `compression.type`.
     pub compression: String,
+    /// What keeps a predecessor from publishing.
+    pub fence: KafkaFence,
     /// Further librdkafka properties, without those that the relay's promises rest on. Those that
     /// follow from `tls` and `sasl_…` are among them: `security.protocol`, `ssl.*.location`,
     /// `sasl.mechanism`, `sasl.username`.

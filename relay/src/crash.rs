@@ -3,6 +3,14 @@
 //! Only in builds with debug assertions, and only when `OUTBOX_RELAY_CRASH_POINT` names the point:
 //! `after_send` aborts at its first pass, `after_send:3` at its third.
 
+/// Aborts the process if `OUTBOX_RELAY_CRASH_ROW` names this row: a message that ends whoever sends it.
+#[inline]
+pub(crate) fn sending(row: i64) {
+    if cfg!(debug_assertions) {
+        armed::row(row);
+    }
+}
+
 /// Before a message is handed to the target.
 pub(crate) const BEFORE_SEND: &str = "before_send";
 /// After messages were handed to the target.
@@ -28,6 +36,15 @@ mod armed {
 
     static ARMED: OnceLock<Option<(String, u64)>> = OnceLock::new();
     static PASSES: AtomicU64 = AtomicU64::new(0);
+
+    static ROW: OnceLock<Option<i64>> = OnceLock::new();
+
+    pub(super) fn row(row: i64) {
+        let armed = ROW.get_or_init(|| std::env::var("OUTBOX_RELAY_CRASH_ROW").ok()?.parse().ok());
+        if *armed == Some(row) {
+            std::process::abort();
+        }
+    }
 
     pub(super) fn pass(name: &str) {
         let armed = ARMED.get_or_init(|| {

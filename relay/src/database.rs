@@ -15,6 +15,10 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 use crate::config::{DatabaseConfig, TlsMode};
 use crate::tls::{self, TlsError};
 
+mod pooler;
+
+pub use pooler::{POOLER_HINT, pooler, refuse_pooler};
+
 /// A session, with the task that drives it. Dropping it closes the connection.
 #[derive(Debug)]
 pub struct Session {
@@ -82,6 +86,16 @@ impl Session {
         name: &str,
         on_notice: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, DatabaseError> {
+        let session = Self::open(config, name, on_notice).await?;
+        session.set_up(config).await?;
+        Ok(session)
+    }
+
+    async fn open(
+        config: &DatabaseConfig,
+        name: &str,
+        on_notice: impl Fn(&str) + Send + 'static,
+    ) -> Result<Self, DatabaseError> {
         let driver = client_config(config, name)?;
         let connecting = async {
             match config.tls.mode {
@@ -93,11 +107,9 @@ impl Session {
             }
         };
         // The driver's own time-out covers one address and not the handshake that follows.
-        let session = tokio::time::timeout(config.connect_timeout, connecting)
+        tokio::time::timeout(config.connect_timeout, connecting)
             .await
-            .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))??;
-        session.set_up(config).await?;
-        Ok(session)
+            .map_err(|_| DatabaseError::Unavailable("connect_timeout passed".into()))?
     }
 
     /// Waits until the connection has ended.

@@ -8,6 +8,7 @@
 //! `settle` hands over what is to be written. The other files are the parts they work on.
 
 mod backoff;
+mod careful;
 mod decide;
 mod held;
 mod intake;
@@ -20,9 +21,9 @@ mod refused;
 mod retry;
 mod send;
 mod settle;
-mod straggler;
 #[cfg(test)]
 mod simulator;
+mod straggler;
 #[cfg(test)]
 mod tests;
 mod trial;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 pub use backoff::{Backoff, Jitter};
+pub use careful::{CRASHES_MAX, Past};
 pub use intake::{FreshRead, FreshRow, RetryRow};
 pub use policy::Policy;
 
@@ -40,6 +42,7 @@ use crate::config::Order;
 use crate::ledger::progress::Progress;
 use crate::message::Message;
 use crate::route::RouteConfig;
+use careful::Careful;
 use held::HeldKeys;
 use intake::StartGaps;
 use item::Item;
@@ -91,6 +94,8 @@ pub struct Begin {
     pub takeover_id: Option<i64>,
     /// The destinations that rows of `retry` wait for.
     pub parked: Vec<String>,
+    /// How the lives before this one ended.
+    pub past: Past,
 }
 
 /// One pipeline's state between the reader, the target and the ledger.
@@ -112,8 +117,9 @@ pub struct Flow {
     held: HeldKeys,
     refused: RefusedRows,
     parked: Parked,
+    careful: Careful,
     stragglers: Stragglers,
-    /// The highest id that a predecessor may have sent, and how many messages its window held.
+    /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
     takeover: (i64, usize),
     start_gaps: Option<StartGaps>,
     /// Messages sent for the first time so far.
@@ -134,9 +140,10 @@ impl Flow {
     /// A flow over the ledger as the database has it. `seed` is that of the back-off's jitter.
     #[must_use]
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
-        let Begin { progress, takeover_id, parked: destinations } = begin;
+        let Begin { progress, takeover_id, parked: destinations, past } = begin;
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
-        let takeover = takeover_id.map_or((0, 0), |id| (id, policy.window_messages_max));
+        // What was in flight, and room for what was confirmed and not marked yet.
+        let takeover = takeover_id.map_or((0, 0), |id| (id, 2 * policy.window_messages_max));
         let mut parked = Parked::default();
         parked.load(destinations);
         Self {
@@ -154,6 +161,7 @@ impl Flow {
             held: HeldKeys::default(),
             refused: RefusedRows::default(),
             parked,
+            careful: Careful::new(past),
             stragglers: Stragglers::default(),
             takeover,
             start_gaps,
@@ -206,6 +214,7 @@ impl Flow {
         self.window.messages() == 0
             && self.again.is_empty()
             && self.queue.is_empty()
+            && self.careful.is_idle()
             && self.lanes.is_empty()
     }
 
@@ -224,7 +233,7 @@ impl Flow {
     /// Whether a mark would write something.
     #[must_use]
     pub fn has_marks(&self) -> bool {
-        self.progress.has_work() || self.parked.has_work()
+        self.progress.has_work() || self.parked.has_work() || self.careful.has_work()
     }
 
     /// What was counted so far.

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Error, Row};
 use tokio_util::sync::CancellationToken;
 
 use crate::config::{DatabaseConfig, RetentionConfig};
-use crate::database::{DatabaseError, Session};
+use crate::database::{DatabaseError, Session, refuse_pooler};
 use crate::keeper::horizon::Held;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
@@ -73,6 +73,7 @@ impl Keeper {
     }
 
     async fn serve(&self) -> Result<Infallible, DatabaseError> {
+        refuse_pooler(&self.database, APPLICATION_NAME).await?;
         let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
         let client: &mut Client = &mut session;
         while !election::stand(client, &self.schema).await? {

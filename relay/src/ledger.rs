@@ -34,6 +34,10 @@ pub struct Mark {
     pub retry_growth: i64,
     /// Ordering keys whose rows in `retry` changed: their head must be due.
     pub keys: Vec<String>,
+    /// The message that is sent next, with care: recorded, so that a later life knows whom to blame.
+    pub started: Option<i64>,
+    /// The life ends in good order: none of its messages ended it.
+    pub ended: bool,
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.
     pub releases: Vec<Arc<str>>,
@@ -50,6 +54,8 @@ impl Mark {
             && self.set_aside.is_empty()
             && self.resolved.is_empty()
             && self.buried.is_empty()
+            && self.started.is_none()
+            && !self.ended
             && self.releases.is_empty()
             && self.probes.is_empty()
     }

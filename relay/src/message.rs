@@ -179,7 +179,7 @@ impl std::fmt::Debug for Message {
 /// Why a message is sent again, as far as the relay knows: the header `x-outbox-resent`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Resent {
-    /// In the first window after this relay took the target over (a predecessor may have sent it).
+    /// Among the first after this relay took the target over (a predecessor may have sent it).
     Takeover,
     /// It was unconfirmed when the connection to the broker was lost.
     Reconnect,

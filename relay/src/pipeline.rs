@@ -29,11 +29,13 @@ use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
+use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
 use crate::source::{BellHandle, Ports, Reader, Start};
 use crate::target::Target;
+use crate::target::fence::FenceName;
 use driver::drive;
 use feed::Feed;
 use link::Link;
@@ -96,7 +98,7 @@ impl Context {
 /// Only what no restart of the pipeline can mend ([`PipelineError::Configuration`]).
 pub async fn supervise<T: Target + 'static>(
     context: Context,
-    make: impl Fn() -> T,
+    make: impl Fn(FenceName) -> T,
     shutdown: Shutdown,
 ) -> Result<(), PipelineError> {
     let name = context.target.name.clone();
@@ -105,7 +107,7 @@ pub async fn supervise<T: Target + 'static>(
     let mut failures = 0;
     while !shutdown.stop.is_cancelled() {
         let began = Instant::now();
-        let Err(error) = run_once(&context, make(), &shutdown).await else { return Ok(()) };
+        let Err(error) = run_once(&context, &make, &shutdown).await else { return Ok(()) };
         // A life that lasted is no failure in a row.
         failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
         let pause = match error {
@@ -144,10 +146,11 @@ const STOPPED_PAUSE: Duration = Duration::from_secs(10);
 /// One life: from the lock to its loss, or to the end of the daemon.
 async fn run_once<T: Target + 'static>(
     context: &Context,
-    target: T,
+    make: &impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
-    let takeover = take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
+    let takeover =
+        take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
     let Some(takeover) = takeover else { return Ok(()) };
     context.proven.database();
     let Takeover {
@@ -159,7 +162,9 @@ async fn run_once<T: Target + 'static>(
         open,
         predecessor_id,
         parked,
+        past,
         retry_rows,
+        fence,
     } = takeover;
     let name = &context.target.name;
     tracing::info!(
@@ -169,25 +174,26 @@ async fn run_once<T: Target + 'static>(
     );
     let clock = lease.clock();
     let now = Instant::now();
-    let begin = Begin {
-        progress: Progress::new(settled.clone(), open.clone()),
-        takeover_id: predecessor_id,
-        parked,
-    };
+    let start = Start { floor, settled, open };
+    let mut progress = Progress::new(start.settled.clone(), start.open.clone());
+    // The reader treats them as holes, and so does this.
+    start.gaps().iter().for_each(|range| progress.opened(range));
+    let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
+    let last_mark = marks.clone();
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), reader, Start { floor, settled, open }, ports));
+    tasks.spawn(read(context.clone(), reader, start, ports));
     tasks.spawn(write_marks(lease, marker, context.lease.ping_interval, mark_queue, marked_queue));
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked)));
+    publishing.spawn(drive(make(fence), command_queue, report_queue, Arc::clone(&blocked)));
 
     let steady = Steady {
         context,
@@ -212,6 +218,12 @@ async fn run_once<T: Target + 'static>(
         if let Err(panic) = ended {
             return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
         }
+    }
+    // The target ended without a panic, so no message ended it.
+    let end = Mark { ended: true, ..Mark::default() };
+    if last_mark.send(end).await.is_ok() {
+        drop(last_mark);
+        let _ = tokio::time::timeout(context.lease.ttl, tasks.join_next()).await;
     }
     tasks.shutdown().await;
     outcome

@@ -45,12 +45,25 @@ pub use status::SourceStatus;
 /// Where a reader begins: what its target's ledger says.
 #[derive(Debug, Clone, Default)]
 pub struct Start {
-    /// `meta.floor`: nothing below it is looked at.
+    /// `meta.floor`: below it are only the messages that somebody still needs.
     pub floor: i64,
     /// `ledger.settled`.
     pub settled: RangeSet,
     /// The open rows of `hole`: settled in the ledger, and yet to be seen.
     pub open: RangeSet,
+}
+
+impl Start {
+    /// The first id above both ledger and floor: what is read for the first time begins there.
+    pub(crate) fn head(&self) -> i64 {
+        self.settled.last().map_or(self.floor, |range| range.end.max(self.floor))
+    }
+
+    /// What the ledger misses below the head. Below the floor as well: after a rebuild a message that
+    /// was kept for a retry is pending there, and nobody else looks for it.
+    pub(crate) fn gaps(&self) -> RangeSet {
+        self.settled.gaps(1..self.head())
+    }
 }
 
 /// What a reader sends.
@@ -121,4 +134,30 @@ pub struct RetryRow {
     pub destination: Option<String>,
     /// It is due itself; the others wait behind one that is.
     pub head: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn gaps(floor: i64, settled: &str) -> (String, i64) {
+        let settled = settled.parse().expect("a multirange");
+        let start = Start { floor, settled, open: RangeSet::new() };
+        (start.gaps().to_string(), start.head())
+    }
+
+    #[test]
+    fn whatever_the_ledger_misses_below_the_head_is_looked_at() {
+        assert_eq!(gaps(1, "{}"), ("{}".to_owned(), 1));
+        assert_eq!(gaps(10, "{[1,10)}"), ("{}".to_owned(), 10));
+        assert_eq!(gaps(10, "{[1,12),[15,20)}"), ("{[12,15)}".to_owned(), 20));
+        assert_eq!(gaps(1, "{[5,6)}"), ("{[1,5)}".to_owned(), 6));
+    }
+
+    #[test]
+    fn so_is_what_a_rebuilt_ledger_misses_below_the_floor() {
+        assert_eq!(gaps(1_000, "{[1,400)}"), ("{[400,1000)}".to_owned(), 1_000));
+        assert_eq!(gaps(1_000, "{}"), ("{[1,1000)}".to_owned(), 1_000));
+        assert_eq!(gaps(10, "{[1,3),[12,20)}"), ("{[3,12)}".to_owned(), 20));
+    }
 }

@@ -1,6 +1,7 @@
 //! Where messages go: the contract between the flow and a broker.
 
 pub mod amqp;
+pub mod fence;
 pub mod kafka;
 pub mod wire;
 
@@ -80,6 +81,10 @@ pub enum ConnectError {
     /// The broker cannot be used now: try again later, for ever. No attempt is charged to any message.
     #[error("{0}")]
     Outage(String),
+    /// A predecessor holds the fence: soon again, since it is freed within the broker's time-out for
+    /// connections whose client is silent.
+    #[error("{0}")]
+    Fenced(String),
     /// It will never work as configured (credentials refused, TLS refused): exit 78.
     #[error("{reason}\nhint: {hint}")]
     Configuration {
@@ -112,7 +117,7 @@ pub trait Target: Send {
     /// Cancel safety: an event is either still to come or already in `events`; none is lost.
     fn events(&mut self, events: &mut Vec<Event>) -> impl Future<Output = ()> + Send;
 
-    /// Drops the connection at once. When it returns, nothing that is unconfirmed can still be
+    /// Drops the connection: at once if anything is outstanding. When it returns, nothing that is unconfirmed can still be
     /// published by this process, and no event of it will come.
     ///
     /// Cancel safety: the connection is given up before the first await; only the waiting for the

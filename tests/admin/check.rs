@@ -1,6 +1,6 @@
 //! `check`: each finding is made once by breaking what it looks at.
 
-use outbox_relay::admin::check::{Finding, Level, database, pooler, worst};
+use outbox_relay::admin::check::{Finding, Level, database, worst};
 use outbox_relay::command::check::render;
 
 use crate::keeper::outbox::Outbox;
@@ -254,14 +254,6 @@ async fn ledgers_and_targets_are_compared() {
     );
     let new = findings.iter().find(|f| f.subject == "ledgers" && f.level == Level::Ok).unwrap();
     assert_eq!(new.detail, "target lake is new: its first run makes it");
-}
-
-#[tokio::test]
-async fn two_connections_that_are_one_session_are_a_pooler() {
-    let outbox = Outbox::create().await;
-    let other = outbox.another().await;
-    assert_eq!(pooler(&outbox.session, &other).await.level, Level::Ok);
-    assert_eq!(pooler(&outbox.session, &outbox.session).await.level, Level::Fail);
 }
 
 #[tokio::test]

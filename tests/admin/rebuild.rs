@@ -5,6 +5,10 @@ use outbox_relay::admin::rebuild::{Rebuilt, rebuild};
 use outbox_relay::admin::status::Count;
 
 use crate::keeper::outbox::Outbox;
+use crate::support::consumer::QueueKind;
+use crate::support::relay::RelayProcess;
+use crate::support::services::Services;
+use crate::support::stage::Stage;
 
 async fn settled(outbox: &Outbox, target: &str) -> String {
     let text = "SELECT settled::text FROM outbox.ledger WHERE target = $1";
@@ -64,6 +68,30 @@ async fn everything_visible_is_pending_and_nothing_is_set_aside_twice() {
     assert_eq!(settled(&outbox, "other").await, "{[1,6)}");
     // AND neither kept rows nor anything else is deleted before it is settled again
     assert_eq!((outbox.release().await, outbox.retain().await.deleted), (0, 0));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i1_a_message_that_was_kept_below_the_floor_is_delivered() {
+    // GIVEN a floor far above two kept messages, whose retry rows a rebuild deletes
+    let mut outbox = Outbox::create().await;
+    outbox.insert(9).await;
+    outbox.settle("amqp", "{[1,10)}").await;
+    for id in [3, 5] {
+        outbox.retry("amqp", id).await;
+    }
+    outbox.retain().await;
+    assert_eq!((outbox.floor().await, outbox.messages().await), (10, vec![3, 5]));
+    rebuild(&mut outbox.session, &outbox.schema, "amqp", false).await.unwrap();
+    assert_eq!(settled(&outbox, "amqp").await, "{[1,3)}");
+    assert_eq!(outbox.ids("outbox.retry").await, [0i64; 0]);
+    // WHEN a relay begins there
+    let stage = Stage::new(outbox.database).await;
+    let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
+    let relay = RelayProcess::start(&stage.config).await;
+    // THEN both are delivered, and nothing is left pending
+    stage.wait_received(2).await;
+    stage.wait_settled().await;
+    assert!(relay.terminate().await.success());
 }
 
 #[tokio::test]

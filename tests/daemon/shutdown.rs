@@ -2,6 +2,8 @@
 
 use crate::support::consumer::QueueKind;
 use crate::support::database::Database;
+use crate::support::instance::{Instance, Kind};
+use crate::support::patience::until;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::relay::RelayProcess;
 use crate::support::services::Services;
@@ -41,6 +43,31 @@ async fn a_graceful_end_leaves_nothing_to_be_sent_again() {
     for (name, report) in stage.assert_exact(&committed(&session).await).await {
         assert_eq!(report.duplicates, 0, "{name}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idle_relay_takes_leave_of_rabbitmq() {
+    // GIVEN an idle relay
+    let broker = Instance::start(Kind::RabbitMq).await;
+    let stage = Stage::new(Database::create().await).await;
+    let stage = stage.with_amqp(broker.url(), QueueKind::Classic).await;
+    let relay = RelayProcess::start(&stage.config).await;
+    Batch::orders(100).write(&stage.session().await).await;
+    stage.wait_settled().await;
+
+    // WHEN it ends
+    assert!(relay.terminate().await.success());
+
+    // THEN the broker sees a connection that was closed, and warns of none that was lost
+    let end = until("the broker to log the end", async || {
+        let log = broker.rabbitmq_log();
+        let closing = |line: &&str| {
+            line.contains("closing AMQP connection") && line.contains("- outbox-relay")
+        };
+        log.lines().find(closing).map(str::to_owned)
+    })
+    .await;
+    assert!(end.contains("[info]"), "{end}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -32,17 +32,19 @@ async fn stage(on_poison: &str) -> (Stage, Session) {
     (stage, session)
 }
 
-/// One poison message of key `key-1`, with good ones of all keys before and behind it.
+/// Messages of a batch, and those of one key among them.
+const BATCH: usize = 100;
+const SHARE: usize = BATCH / KEYS;
+
 async fn write(session: &Session) {
-    let orders = Batch { keys: KEYS, ..Batch::orders(100) };
-    orders.write(session).await;
-    session
-        .run("INSERT INTO outbox.message (topic, key, payload) VALUES ('poison', 'key-1', 'x')")
-        .await;
-    orders.write(session).await;
+    Batch { keys: KEYS, ..Batch::orders(BATCH) }.write(session).await;
 }
 
-async fn wait_dead(session: &Session) {
+/// Writes one poison message of key `key-1` behind what is there, and waits until it is dead: what is
+/// in flight behind it might pass it.
+async fn poison(session: &Session) {
+    let insert = "INSERT INTO outbox.message (topic, key, payload) VALUES ('poison', 'key-1', 'x')";
+    session.run(insert).await;
     until("the poison to be dead", async || {
         (session.count("SELECT count(*) FROM outbox.dead").await == 1).then_some(())
     })
@@ -54,8 +56,9 @@ async fn i7_a_poison_message_delays_nobody() {
     let (stage, session) = stage("skip").await;
     let relay = RelayProcess::start(&stage.config).await;
     write(&session).await;
-    stage.wait_received(200).await;
-    wait_dead(&session).await;
+    poison(&session).await;
+    write(&session).await;
+    stage.wait_received(2 * BATCH).await;
     let reason = "SELECT count(*) FROM outbox.dead WHERE reason LIKE 'template: %absent%'";
     assert_eq!(session.count(reason).await, 1);
     wait_settled(&session, 1).await;
@@ -68,32 +71,35 @@ async fn i7_a_poison_message_delays_nobody() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_held_key_waits_for_a_person() {
     let (stage, session) = stage("hold_key").await;
-    write(&session).await;
     let relay = RelayProcess::start(&stage.config).await;
-    let (key, others) = (200 / KEYS, 200 / KEYS * (KEYS - 1));
-    stage.wait_received(others + key / 2).await;
-    wait_dead(&session).await;
-    let held = "SELECT count(*) FROM outbox.message_state WHERE state = 'held'";
-    until("the rest of the key to be held", async || {
-        (session.count(held).await == key as i64 / 2).then_some(())
-    })
-    .await;
+    write(&session).await;
+    poison(&session).await;
+    write(&session).await;
+    stage.wait_received(2 * BATCH - SHARE).await;
+    wait_held(&session, SHARE).await;
     let dead = "SELECT count(*) FROM outbox.message_state WHERE state = 'dead'";
     assert_eq!(session.count(dead).await, 1);
 
     relay.kill().await;
     let relay = RelayProcess::start(&stage.config).await;
-    Batch { keys: KEYS, ..Batch::orders(100) }.write(&session).await;
-    let more = 100 / KEYS * (KEYS - 1);
-    stage.wait_received(others + key / 2 + more).await;
-    assert_eq!(session.count(dead).await, 1);
+    write(&session).await;
+    stage.wait_received(3 * BATCH - 2 * SHARE).await;
+    wait_held(&session, 2 * SHARE).await;
 
     let id = session.count("SELECT id FROM outbox.dead").await.to_string();
     let discard = ["dead", "discard", "--target", "amqp", "--id", &id, "--reason", "not needed"];
     let output = command(&stage.config, &discard).await;
     assert!(output.status.success(), "{output:?}");
-    stage.wait_received(300).await;
+    stage.wait_received(3 * BATCH).await;
     wait_settled(&session, 1).await;
     assert!(relay.terminate().await.success());
     stage.assert_exact(&committed(&session).await).await;
+}
+
+async fn wait_held(session: &Session, rows: usize) {
+    let held = "SELECT count(*) FROM outbox.message_state WHERE state = 'held'";
+    until("the rest of the key to be held", async || {
+        (session.count(held).await == rows as i64).then_some(())
+    })
+    .await;
 }

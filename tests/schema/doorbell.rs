@@ -169,7 +169,7 @@ async fn with_prepared_transactions_the_bell_is_left_out() {
     assert_eq!(bell.rings().await, 0);
 
     // AND the reason it is left out: a transaction that rang cannot be prepared
-    let forced = Options { doorbell: Doorbell::On, ..Options::default() };
+    let forced = Options { doorbell: Some(Doorbell::On), ..Options::default() };
     assert!(migrate(&mut session, &schema, &forced).await.unwrap().doorbell.installed);
     let refused = refusal(session.batch_execute(&prepare).await);
     assert_eq!(refused.code(), &SqlState::FEATURE_NOT_SUPPORTED);
@@ -190,12 +190,21 @@ async fn every_migrate_puts_the_bell_as_it_says() {
         (Doorbell::On, true, false),
     ] {
         // WHEN
-        let options = Options { doorbell: mode, ..Options::default() };
+        let options = Options { doorbell: Some(mode), ..Options::default() };
         let report = migrate(&mut session, &schema, &options).await.unwrap();
 
         // THEN
         assert_eq!((report.doorbell.installed, report.doorbell.changed), (installed, changed));
         assert_eq!(doorbell_installed(&*session, &schema).await.unwrap(), installed);
+    }
+
+    // AND a run that is asked nothing does what the last was asked
+    for (mode, installed) in [(Doorbell::Off, false), (Doorbell::On, true), (Doorbell::Auto, true)]
+    {
+        let options = Options { doorbell: Some(mode), ..Options::default() };
+        migrate(&mut session, &schema, &options).await.unwrap();
+        let report = migrate(&mut session, &schema, &Options::default()).await.unwrap();
+        assert_eq!((report.doorbell.installed, report.doorbell.changed), (installed, false));
     }
 
     // AND a key that the trigger was not made with (a changed identity) is put right

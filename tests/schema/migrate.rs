@@ -152,7 +152,7 @@ async fn a_wait_for_a_lock_ends() {
 
     // WHEN
     let options = Options {
-        doorbell: Doorbell::Off,
+        doorbell: Some(Doorbell::Off),
         lock_timeout: Duration::from_millis(50),
         ..Options::default()
     };

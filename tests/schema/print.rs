@@ -84,7 +84,7 @@ async fn a_script_after_a_version_has_only_what_follows() {
     psql(&database, &format!("{first}COMMIT;")).await.unwrap();
 
     // WHEN
-    let options = Options { doorbell: Doorbell::Off, ..Options::default() };
+    let options = Options { doorbell: Some(Doorbell::Off), ..Options::default() };
     psql(&database, &print(&schema, 5, &options)).await.unwrap();
 
     // THEN

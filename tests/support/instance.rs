@@ -14,6 +14,7 @@ use super::services::Services;
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Kind {
     Postgres,
+    PgBouncer,
     RabbitMq,
     Kafka,
     /// Three brokers, of which one can be killed.
@@ -33,15 +34,20 @@ pub(crate) struct Instance {
 impl Instance {
     /// Starts a fresh one and waits until it answers.
     pub(crate) async fn start(kind: Kind) -> Self {
-        Self::start_with(kind, &[], "").await
+        Self::start_with(kind, &[]).await
     }
 
-    /// With settings (`name=value`) and variables of its environment (`NAME=value`, with blanks between them).
-    pub(crate) async fn start_with(kind: Kind, settings: &[&str], environment: &str) -> Self {
+    /// The same with what `./dev` wants to know of it, or with settings of its own.
+    pub(crate) async fn start_with(kind: Kind, arguments: &[&str]) -> Self {
+        Self::start_in("", kind, arguments).await
+    }
+
+    /// The same with variables of its environment (`NAME=value`, with blanks between them).
+    pub(crate) async fn start_in(environment: &str, kind: Kind, arguments: &[&str]) -> Self {
         let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
         let environment = environment.to_owned();
         let mut instance = Self { kind, folder, facts: String::new(), environment };
-        instance.facts = instance.run("start", settings).await;
+        instance.facts = instance.run("start", arguments).await;
         instance
     }
 
@@ -95,6 +101,13 @@ impl Instance {
         self.run("kill", &[]).await;
     }
 
+    /// What RabbitMQ has logged so far.
+    pub(crate) fn rabbitmq_log(&self) -> String {
+        let files = std::fs::read_dir(self.folder.join("own/log")).expect("RabbitMQ logs");
+        let read = |file: std::io::Result<std::fs::DirEntry>| std::fs::read_to_string(file?.path());
+        files.map(|file| read(file).expect("a log can be read")).collect()
+    }
+
     /// RabbitMQ's own tool.
     pub(crate) async fn rabbitmqctl(&self, arguments: &[&str]) -> String {
         let mut command = Command::new(self.folder.join("rabbitmqctl"));
@@ -102,9 +115,9 @@ impl Instance {
         output(&format!("rabbitmqctl {arguments:?}"), command).await
     }
 
-    async fn run(&self, action: &str, settings: &[&str]) -> String {
+    async fn run(&self, action: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(Services::brokers());
-        command.args([self.kind.name(), action]).arg(&self.folder).args(settings);
+        command.args([self.kind.name(), action]).arg(&self.folder).args(arguments);
         command.env("OUTBOX_DEV_SERVICE_ENV", &self.environment);
         output(&format!("{} to {action}", self.kind.name()), command).await
     }
@@ -131,6 +144,7 @@ impl Kind {
     fn name(self) -> &'static str {
         match self {
             Self::Postgres => "postgres",
+            Self::PgBouncer => "pgbouncer",
             Self::RabbitMq => "rabbitmq",
             Self::Kafka => "kafka",
             Self::Kafka3 => "kafka3",

@@ -14,7 +14,7 @@ mod config;
 mod log;
 mod notify;
 
-pub(crate) use config::RelayConfig;
+pub(crate) use config::{RelayConfig, quoted};
 use log::Log;
 use notify::NotifySocket;
 
@@ -192,7 +192,11 @@ pub(crate) async fn command(config: &RelayConfig, arguments: &[&str]) -> Output 
 /// Runs the program with exactly these arguments.
 pub(crate) async fn raw_command(arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
-    command.args(arguments).env_remove("RUST_BACKTRACE").stdin(Stdio::null()).kill_on_drop(true);
+    // What a person has exported would stand in the help, or be used.
+    for name in ["RUST_BACKTRACE", "OUTBOX_RELAY_CONFIG", "OUTBOX_RELAY_MIGRATE_URL"] {
+        command.env_remove(name);
+    }
+    command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);
     wait_for("a command to end", command.output()).await.expect("the program can be run")
 }
 

@@ -10,12 +10,12 @@ use lapin::options::{
 };
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Channel, Connection, ConnectionProperties, ExchangeKind};
-use outbox_relay::config::{AmqpConfig, TlsConfig};
+use outbox_relay::config::{AmqpConfig, AmqpFence, TlsConfig};
 use outbox_relay::route::{Destination, RouteConfig, Template};
 use outbox_relay::target::amqp::AmqpTarget;
 
 use super::row::WINDOW;
-use super::unique;
+use super::{fence, unique};
 use crate::support::patience::wait_for;
 use crate::support::services::Services;
 
@@ -117,7 +117,7 @@ pub(super) fn headers(delivery: &Delivery) -> BTreeMap<String, Option<Vec<u8>>> 
 }
 
 pub(super) fn target(broker: AmqpConfig, routes: Vec<RouteConfig>) -> AmqpTarget {
-    AmqpTarget::new(broker, routes, WINDOW)
+    AmqpTarget::new(broker, routes, WINDOW, fence())
 }
 
 pub(super) fn route(exchange: &str, headers: Vec<(String, Template)>) -> RouteConfig {
@@ -137,6 +137,7 @@ pub(super) fn config() -> AmqpConfig {
     let mut uri: lapin::uri::AMQPUri = Services::amqp().parse().unwrap();
     let password = std::mem::take(&mut uri.authority.userinfo.password);
     AmqpConfig {
+        fence: AmqpFence::ExclusiveQueue,
         url: uri.to_string(),
         password: Some(password.into()),
         tls: TlsConfig::default(),

@@ -36,6 +36,23 @@ impl Place for Kafka {
     }
 }
 
+/// A topic that is written to in transactions.
+struct Fenced(Kafka);
+
+impl Place for Fenced {
+    fn target(&self) -> impl Target {
+        self.0.fenced(super::fence())
+    }
+
+    async fn rows(&self) -> Vec<i64> {
+        self.0.rows().await
+    }
+}
+
+async fn fenced() -> Fenced {
+    Fenced(kafka().await)
+}
+
 async fn rabbit() -> Rabbit {
     Rabbit::new("contract", "classic").await
 }
@@ -45,7 +62,7 @@ async fn kafka() -> Kafka {
     Kafka::new("contract", 1, &[]).await
 }
 
-/// One test for each broker.
+/// One test for each broker, and for Kafka with a fence.
 macro_rules! on_both {
     ($($name:ident)+) => {
         mod on_amqp {
@@ -53,6 +70,9 @@ macro_rules! on_both {
         }
         mod on_kafka {
             $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::kafka().await).await; })+
+        }
+        mod in_transactions {
+            $(#[tokio::test(flavor = "multi_thread")] async fn $name() { super::$name(super::fenced().await).await; })+
         }
     };
 }

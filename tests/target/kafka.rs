@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use outbox_relay::config::KafkaConfig;
+use outbox_relay::config::{KafkaConfig, KafkaFence};
 use outbox_relay::route::{Destination, RouteConfig, Template};
+use outbox_relay::target::fence::FenceName;
 use outbox_relay::target::kafka::KafkaTarget;
 use rdkafka::admin::{AdminClient, AdminOptions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
@@ -12,7 +13,7 @@ use rdkafka::consumer::{Consumer, StreamConsumer};
 use rdkafka::message::{BorrowedMessage, Headers as _, Message as _, OwnedMessage};
 use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
-use super::unique;
+use super::{fence, unique};
 use crate::support::patience::{PATIENCE, wait_for};
 use crate::support::services::Services;
 
@@ -43,6 +44,12 @@ impl Kafka {
     /// A target whose only route leads to the topic.
     pub(super) fn target(&self) -> KafkaTarget {
         target(config(), vec![route(&self.topic, vec![])])
+    }
+
+    /// The same, under a fence.
+    pub(super) fn fenced(&self, fence: FenceName) -> KafkaTarget {
+        let config = KafkaConfig { fence: KafkaFence::Transaction, ..config() };
+        KafkaTarget::new(config, vec![route(&self.topic, vec![])], fence)
     }
 
     /// Everything in the topic, partition by partition, in order.
@@ -109,7 +116,7 @@ pub(super) fn headers(message: &OwnedMessage) -> BTreeMap<String, Option<Vec<u8>
 }
 
 pub(super) fn target(broker: KafkaConfig, routes: Vec<RouteConfig>) -> KafkaTarget {
-    KafkaTarget::new(broker, routes)
+    KafkaTarget::new(broker, routes, fence())
 }
 
 pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfig {
@@ -125,6 +132,7 @@ pub(super) fn config() -> KafkaConfig {
         brokers: Services::kafka(),
         linger: Duration::from_millis(1),
         compression: "none".into(),
+        fence: KafkaFence::Off,
         properties: vec![],
         secret_properties: vec![],
         connect_timeout: Duration::from_secs(30),

@@ -9,12 +9,9 @@ mod grant;
 mod guard;
 mod identity;
 mod ledger;
-mod pooler;
 mod server;
 mod table;
 mod writer;
-
-pub use pooler::pooler;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

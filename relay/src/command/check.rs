@@ -5,14 +5,17 @@ mod broker;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
+use uuid::Uuid;
 
 use super::output;
 use super::table::printable;
 use crate::admin::check::{self, Finding, Level};
 use crate::config::Config;
-use crate::database::{DatabaseError, Session};
+use crate::database::{DatabaseError, POOLER_HINT, Session, pooler};
 use crate::exit::Failure;
 use crate::schema::Schema;
+
+const SESSION_NAME: &str = "outbox-relay check";
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -29,9 +32,10 @@ pub struct CheckArgs {
 pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
-    findings.extend(in_database(config).await);
+    let (in_database, outbox_id) = in_database(config).await;
+    findings.extend(in_database);
     for target in &config.targets {
-        findings.extend(broker::look(target).await);
+        findings.extend(broker::look(target, outbox_id).await);
     }
     if args.json {
         output::print_json(&findings)?;
@@ -47,29 +51,36 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     }
 }
 
-async fn in_database(config: &Config) -> Vec<Finding> {
+/// With the outbox's id, if it could be read.
+async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
     let schema: Schema = match config.database.schema.parse() {
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "another `schema` under [database]";
-            return vec![Finding::fail("configuration", format!("{error}"), remedy)];
+            return (vec![Finding::fail("configuration", format!("{error}"), remedy)], None);
         }
     };
-    let connect = || Session::connect(&config.database, "outbox-relay check");
-    let (one, other) = match (connect().await, connect().await) {
-        (Ok(one), Ok(other)) => (one, other),
-        (Err(error), _) | (_, Err(error)) => return vec![unreachable(&error)],
-    };
-    let names: Vec<String> = config.targets.iter().map(|target| target.name.clone()).collect();
     let mut findings = vec![Finding::ok("database", "reachable")];
-    let pooler = check::pooler(&one, &other).await;
-    let direct = pooler.level == Level::Ok;
-    findings.push(pooler);
-    // Behind a pooler the rest may fail for no other reason.
-    if direct {
-        findings.extend(check::database(&one, &schema, &names).await);
+    let mut outbox_id = None;
+    match pooler(&config.database, SESSION_NAME).await {
+        Err(error) => return (vec![unreachable(&error)], None),
+        // Everything else might fail for no other reason.
+        Ok(Some(detail)) => findings.push(Finding::fail("pooler", detail, POOLER_HINT)),
+        Ok(None) => {
+            findings.push(Finding::ok("pooler", "none in the way"));
+            match Session::connect(&config.database, SESSION_NAME).await {
+                Err(error) => return (vec![unreachable(&error)], None),
+                Ok(session) => {
+                    let names: Vec<_> = config.targets.iter().map(|t| t.name.clone()).collect();
+                    findings.extend(check::database(&session, &schema, &names).await);
+                    // Whatever is wrong with it has been said.
+                    let meta = schema.sql("SELECT outbox_id FROM outbox.meta");
+                    outbox_id = session.query_one(&meta, &[]).await.ok().map(|row| row.get(0));
+                }
+            }
+        }
     }
-    findings
+    (findings, outbox_id)
 }
 
 fn unreachable(error: &DatabaseError) -> Finding {

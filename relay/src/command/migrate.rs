@@ -17,6 +17,10 @@ pub struct MigrateArgs {
     /// Print the SQL instead of running it; needs no database.
     #[arg(long)]
     print: bool,
+    /// With --print: only what follows this version, for a database that has it already.
+    #[arg(long, requires = "print", value_name = "VERSION", default_value_t = 0,
+          value_parser = clap::value_parser!(i32).range(0..=i64::from(schema::newest_version())))]
+    after: i32,
     /// The owner's connection, `postgres://owner:password@host/database`; `database.url` of the
     /// configuration without it.
     #[arg(long, env = "OUTBOX_RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL")]
@@ -24,9 +28,10 @@ pub struct MigrateArgs {
     /// The PostgreSQL schema that holds the outbox; `database.schema` of the configuration without it.
     #[arg(long, value_name = "NAME")]
     schema: Option<Schema>,
-    /// Whether commits wake an idle relay: `auto` leaves it out where transactions are prepared.
-    #[arg(long, default_value = "auto", value_parser = doorbell)]
-    doorbell: Doorbell,
+    /// Whether commits wake an idle relay: `on`, `off`, or `auto`, which leaves it out where
+    /// transactions are prepared. It is remembered: without it as was last said, `auto` at first.
+    #[arg(long, value_name = "MODE", value_parser = doorbell)]
+    doorbell: Option<Doorbell>,
     /// Give this role what writers need. May be repeated.
     #[arg(long, value_name = "ROLE")]
     grant_writer: Vec<String>,
@@ -57,7 +62,7 @@ pub async fn migrate(
     };
     if args.print {
         let schema = args.schema.unwrap_or_default();
-        write!(std::io::stdout(), "{}", schema::print(&schema, 0, &options))?;
+        write!(std::io::stdout(), "{}", schema::print(&schema, args.after, &options))?;
         return Ok(());
     }
     let (database, schema) = match args.url {

@@ -4,13 +4,16 @@ use std::time::Duration;
 
 use lapin::uri::AMQPUri;
 
-use super::default::{DEFAULT_CONNECT_TIMEOUT, DEFAULT_HEARTBEAT};
+use super::default::{DEFAULT_AMQP_FENCE, DEFAULT_CONNECT_TIMEOUT, DEFAULT_HEARTBEAT};
 use super::raw::RawTarget;
 use super::section::Section;
 use super::url::{self, UrlError};
-use super::{AmqpConfig, TlsMode, tls};
+use super::{AmqpConfig, AmqpFence, TlsMode, tls};
 
 const EXAMPLE: &str = "\"amqps://relay@mq/%2f\"";
+
+const FENCES: [(&str, AmqpFence); 2] =
+    [("exclusive_queue", AmqpFence::ExclusiveQueue), ("none", AmqpFence::Off)];
 
 /// Parameters of a url that have a key of their own, which would contradict them.
 const OWN_KEYS: [(&str, &str); 2] =
@@ -44,6 +47,7 @@ pub(super) fn check(raw: &RawTarget, s: &mut Section<'_>) -> AmqpConfig {
         password,
         tls,
         heartbeat,
+        fence: s.choice("fence", &raw.fence, &FENCES).unwrap_or(DEFAULT_AMQP_FENCE),
         connect_timeout: s.duration(
             "connect_timeout",
             &raw.connect_timeout,

@@ -5,14 +5,19 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 
-use super::default::{DEFAULT_COMPRESSION, DEFAULT_CONNECT_TIMEOUT, DEFAULT_LINGER};
+use super::default::{
+    DEFAULT_COMPRESSION, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KAFKA_FENCE, DEFAULT_LINGER,
+};
 use super::property;
 use super::raw::RawTarget;
 use super::section::Section;
-use super::{KafkaConfig, TlsConfig, TlsMode, tls};
+use super::{KafkaConfig, KafkaFence, TlsConfig, TlsMode, tls};
 
 const COMPRESSIONS: [(&str, &str); 5] =
     [("none", "none"), ("gzip", "gzip"), ("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")];
+
+const FENCES: [(&str, KafkaFence); 2] =
+    [("none", KafkaFence::Off), ("transaction", KafkaFence::Transaction)];
 
 const MECHANISMS: [(&str, &str); 3] =
     [("PLAIN", "PLAIN"), ("SCRAM-SHA-256", "SCRAM-SHA-256"), ("SCRAM-SHA-512", "SCRAM-SHA-512")];
@@ -31,6 +36,7 @@ pub(super) fn check(raw: &RawTarget, s: &mut Section<'_>) -> KafkaConfig {
             .choice("compression", &raw.compression, &COMPRESSIONS)
             .unwrap_or(DEFAULT_COMPRESSION)
             .to_owned(),
+        fence: s.choice("fence", &raw.fence, &FENCES).unwrap_or(DEFAULT_KAFKA_FENCE),
         properties,
         secret_properties: sasl
             .map(|sasl| ("sasl.password".to_owned(), sasl.password))

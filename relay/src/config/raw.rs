@@ -144,6 +144,7 @@ pub(super) struct RawTarget {
     pub(super) sasl_password_file: Setting,
     // both
     pub(super) connect_timeout: Setting,
+    pub(super) fence: Setting,
     pub(super) tls: Table<RawTls>,
     pub(super) route: Option<Vec<Table<RawRoute>>>,
     pub(super) unrouted: Setting,

@@ -15,7 +15,7 @@ impl Flow {
         if !self.has_room() {
             return None;
         }
-        let mut item = self.next_item()?;
+        let mut item = if self.careful.is_over() { self.next_item() } else { self.next_careful() }?;
         if item.sequence == 0 {
             self.sequence += 1;
             item.sequence = self.sequence;
@@ -40,7 +40,7 @@ impl Flow {
             && (bytes < self.policy.window_bytes_max || messages + stragglers == 0)
     }
 
-    fn next_item(&mut self) -> Option<Item> {
+    pub(super) fn next_item(&mut self) -> Option<Item> {
         while let Some(suspect) = self.again.front().map(|item| item.suspect) {
             if !self.may_go_again(suspect) {
                 return None;

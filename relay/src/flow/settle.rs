@@ -3,7 +3,7 @@
 use super::Flow;
 use super::item::Item;
 use crate::ledger::{Class, Due, Mark, SetAside};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 impl Flow {
     /// Takes what the next mark holds; `None` if there is nothing to write. The caller commits it
@@ -14,10 +14,11 @@ impl Flow {
         }
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
         let mut mark = self.progress.take_mark(now);
-        if self.parked.has_work() {
+        if self.parked.has_work() || self.careful.has_work() {
             mark.get_or_insert_default();
         }
         if let Some(mark) = &mut mark {
+            self.careful.complete(mark);
             self.parked.complete(mark);
         }
         mark
@@ -27,6 +28,7 @@ impl Flow {
     pub fn on_marked(&mut self, mark: &Mark, number: u64) {
         self.progress.marked(mark);
         self.parked.marked(mark);
+        self.careful.marked(mark);
         self.stragglers.marked(mark, number);
         self.retry_wanted |= !mark.keys.is_empty()
             || !mark.resolved.is_empty()
@@ -91,8 +93,10 @@ impl Flow {
     /// the ledger in gaps: they go to `retry` without an attempt, and are not sent again while no
     /// outcome has come.
     fn set_stragglers_aside(&mut self) {
-        let deadline =
-            self.confirmed_sent_at.and_then(|at| at.checked_sub(self.policy.straggler_after));
+        // Once a crash would send a whole window again that is confirmed, nobody is waited for.
+        let full = self.progress.unmarked() >= self.policy.window_messages_max as u64;
+        let patience = if full { Duration::ZERO } else { self.policy.straggler_after };
+        let deadline = self.confirmed_sent_at.and_then(|at| at.checked_sub(patience));
         let Some(deadline) = deadline else { return };
         let room = self.policy.stragglers_max.saturating_sub(self.stragglers.len());
         for (ticket, flight) in self.window.take_older(deadline, room) {

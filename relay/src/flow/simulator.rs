@@ -56,6 +56,8 @@ struct Database {
     retry: BTreeMap<i64, Retry>,
     dead: BTreeSet<i64>,
     marks: u64,
+    past: Past,
+    started: Option<i64>,
 }
 
 #[derive(Debug)]
@@ -89,6 +91,10 @@ struct World {
     faults: bool,
     order: Order,
     on_poison: OnPoison,
+    /// A message that ends the process whenever it is sent.
+    killer: Option<i64>,
+    /// When this life began.
+    began: usize,
     /// Topics that the broker does not have.
     missing: BTreeSet<String>,
     now: Instant,
@@ -122,6 +128,7 @@ impl World {
         let order = if rng.draw().is_multiple_of(2) { Order::Pipelined } else { Order::Strict };
         let on_poison =
             if rng.draw().is_multiple_of(2) { OnPoison::Skip } else { OnPoison::HoldKey };
+        let killer = rng.draw();
         let flow = Self::flow(&Database::default(), seed, order, on_poison);
         Self {
             rng,
@@ -131,6 +138,8 @@ impl World {
             faults: true,
             order,
             on_poison,
+            killer: killer.is_multiple_of(4).then_some(5),
+            began: 0,
             missing: BTreeSet::new(),
             now: Instant::now() + Duration::from_secs(1_000),
             db: Database { next_id: 1, ..Database::default() },
@@ -175,8 +184,12 @@ impl World {
         let waiting = db.retry.values().filter(|row| row.due == Due::Never);
         let parked: BTreeSet<_> =
             waiting.filter_map(|row| row.destination.as_deref().map(str::to_owned)).collect();
-        let begin =
-            Begin { progress, takeover_id: Some(db.next_id), parked: parked.into_iter().collect() };
+        let begin = Begin {
+            progress,
+            takeover_id: Some(db.next_id),
+            parked: parked.into_iter().collect(),
+            past: db.past,
+        };
         Flow::new(policy, routes.into(), begin, seed)
     }
 
@@ -393,6 +406,9 @@ impl World {
             let partition = usize::try_from(hash).unwrap() % PARTITIONS;
             self.say(|| format!("send {id}, ticket {}", submission.ticket));
             self.sent.entry(id).or_default().insert(self.step);
+            if self.killer == Some(id) {
+                return self.crash();
+            }
             self.wires[partition].push_back(Wire {
                 ticket: submission.ticket,
                 id,
@@ -485,7 +501,8 @@ impl World {
             };
             let before = db.retry.get(&row.id).map_or(0, |row| row.attempts);
             assert!(row.class != Class::Parked || row.attempts == before, "I7: {row:?}");
-            assert!(self.refusals || row.attempts == 0, "I7: {row:?}");
+            let blamed = row.attempts > 0 && row.class != Class::Poison;
+            assert!(self.refusals || !blamed, "I7: {row:?}");
 
             db.retry.insert(row.id, retry);
         }
@@ -496,6 +513,13 @@ impl World {
         db.dead.extend(mark.buried.iter().map(|row| row.id));
         promote(&mut db.retry);
         unpark(&mut db.retry, &mut mark);
+        if self.step > self.began + 30 && db.started.is_none() {
+            db.past.crashes = 0;
+        }
+        db.started = mark.started.or(db.started);
+        if mark.ended {
+            (db.past, db.started) = (Past::default(), None);
+        }
         db.marks += 1;
         assert!(db.ledger.ranges_len() <= gaps_before.max(GAPS + 1), "gaps: {:?}", db.ledger);
         self.check_ledger();
@@ -580,6 +604,12 @@ impl World {
         (self.committed, self.reading) = (None, None);
         self.reads.clear();
         self.say(|| "crash".to_owned());
+        self.db.past.crashes += 1;
+        if let Some(id) = self.db.started.take() {
+            let suspect = self.db.past.suspect.filter(|(suspect, _)| *suspect == id);
+            self.db.past.suspect = Some((id, suspect.map_or(1, |(_, times)| times + 1)));
+        }
+        self.began = self.step;
         let seed = self.rng.draw();
         promote(&mut self.db.retry);
         self.flow = Self::flow(&self.db, seed, self.order, self.on_poison);
@@ -594,6 +624,8 @@ impl World {
     }
 
     fn check_end(&self) {
+        let killer = self.killer.filter(|id| self.db.rows.contains_key(id));
+        assert!(killer.is_none_or(|id| self.db.dead.contains(&id)), "the killer lives");
         for id in self.db.rows.keys() {
             let kept = self.delivered.contains_key(id) || self.db.dead.contains(id) || id % 11 == 0;
             assert!(kept, "I1: {id} is lost");

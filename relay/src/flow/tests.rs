@@ -31,7 +31,7 @@ impl Scene {
             destination: Destination::Kafka { topic, headers: vec![] },
         };
         let progress = Progress::new(ledger, RangeSet::new()).with_gaps_max(1);
-        let begin = Begin { progress, takeover_id: None, parked: vec![] };
+        let begin = Begin { progress, takeover_id: None, parked: vec![], past: Past::default() };
         let mut flow = Flow::new(policy, vec![route].into(), begin, 1);
         flow.on_connected();
         Self { flow, now: Instant::now() + Duration::from_secs(1_000), marks: 0 }

@@ -24,6 +24,8 @@ pub struct Marker {
     promote: Statement,
     release: Statement,
     probe: Statement,
+    start: Statement,
+    end: Statement,
 }
 
 /// Why a mark was not written.
@@ -69,6 +71,8 @@ impl Marker {
             promote: session.prepare(&schema.sql(PROMOTE)).await?,
             release: session.prepare(&schema.sql(RELEASE)).await?,
             probe: session.prepare(&schema.sql(PROBE)).await?,
+            start: session.prepare(&schema.sql(START)).await?,
+            end: session.prepare(&schema.sql(END)).await?,
         })
     }
 
@@ -96,6 +100,14 @@ impl Marker {
         if !mark.keys.is_empty() {
             // Its own statement: the heads are known only once the mark is committed.
             lease.query_opt(&self.promote, &[&self.target, &mark.keys]).await?;
+        }
+        if let Some(id) = mark.started {
+            let row = lease.query_opt(&self.start, &[&self.target, &self.epoch, &id]).await?;
+            self.ctid = row.ok_or(MarkError::Rewritten)?.get(0);
+        }
+        if mark.ended {
+            let row = lease.query_opt(&self.end, &[&self.target, &self.epoch]).await?;
+            self.ctid = row.map_or_else(|| self.ctid.clone(), |row| row.get(0));
         }
         self.unpark(lease, mark).await
     }
@@ -211,8 +223,20 @@ fn hole_rows(set: &RangeSet) -> Vec<String> {
 // to 626 µs over 40,000 updates. A HOT update: no index has a changed column.
 const PLAIN: &str = "
 UPDATE outbox.ledger
-SET settled = settled + $1::text::int8multirange, marked_at = clock_timestamp()
+SET settled = settled + $1::text::int8multirange, marked_at = clock_timestamp(),
+        crashes = CASE WHEN started_id IS NULL AND began_at < clock_timestamp() - interval '10 s' THEN 0 ELSE crashes END
 WHERE ctid = $2::text::tid AND target = $3 AND epoch = $4
+RETURNING ctid::text";
+
+// By key: only while a careful life looks for the message that ends the process.
+const START: &str = "
+UPDATE outbox.ledger SET started_id = $3
+WHERE target = $1 AND epoch = $2
+RETURNING ctid::text";
+
+const END: &str = "
+UPDATE outbox.ledger SET crashes = 0, started_id = NULL, suspect_id = NULL, suspected = 0
+WHERE target = $1 AND epoch = $2 AND (crashes > 0 OR started_id IS NOT NULL OR suspected > 0)
 RETURNING ctid::text";
 
 const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $1";
@@ -222,7 +246,8 @@ const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $
 const FULL: &str = "
 WITH marked AS (
     UPDATE outbox.ledger
-    SET settled = settled + $1::text::int8multirange, marked_at = clock_timestamp()
+    SET settled = settled + $1::text::int8multirange, marked_at = clock_timestamp(),
+        crashes = CASE WHEN started_id IS NULL AND began_at < clock_timestamp() - interval '10 s' THEN 0 ELSE crashes END
     WHERE ctid = $2::text::tid AND target = $3 AND epoch = $4
     RETURNING ctid
 ), closed AS (

@@ -168,6 +168,12 @@ impl Progress {
         self.done.ranges_len() > self.gaps_max
     }
 
+    /// Ids that are dealt with and not marked: what a crash would send again.
+    #[must_use]
+    pub fn unmarked(&self) -> u64 {
+        self.done.ids_len()
+    }
+
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
         let mut mark = std::mem::take(&mut self.changes);

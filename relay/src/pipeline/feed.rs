@@ -43,7 +43,10 @@ pub(super) struct Feed {
 pub(super) enum Fed {
     /// With what stands in the way of the row behind it, if anything does: nothing more is read.
     Fresh(FreshRead, Option<PipelineError>),
-    Retry { rows: Vec<RetryRow>, as_of: u64 },
+    Retry {
+        rows: Vec<RetryRow>,
+        as_of: u64,
+    },
 }
 
 impl Feed {

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 use crate::config::TargetConfig;
 use crate::flow::{Backoff, Jitter};
 
+/// How soon a fence that a predecessor holds is tried again. It is free the moment the broker ends
+/// its connection, and every try costs the broker a connection and a line in its log.
+const FENCE_PAUSE: Duration = Duration::from_millis(100);
+
 /// The state of the connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -25,12 +29,20 @@ pub(super) struct Link {
     jitter: Jitter,
     /// Failures in a row, since something was last confirmed.
     failures: u32,
+    /// The last try met a predecessor's fence.
+    fenced: bool,
 }
 
 impl Link {
     pub(super) fn new(target: &TargetConfig, now: Instant, seed: u64) -> Self {
         let backoff = Backoff { min: target.outage_backoff_min, max: target.outage_backoff_max };
-        Self { state: State::Down(now), backoff, jitter: Jitter::new(seed), failures: 0 }
+        Self {
+            state: State::Down(now),
+            backoff,
+            jitter: Jitter::new(seed),
+            failures: 0,
+            fenced: false,
+        }
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -59,6 +71,7 @@ impl Link {
     pub(super) fn connected(&mut self) -> bool {
         let expected = self.state == State::Connecting;
         if expected {
+            self.fenced = false;
             self.state = State::Up;
         }
         expected
@@ -66,10 +79,17 @@ impl Link {
 
     /// It is down; returns the pause before the next try.
     pub(super) fn lost(&mut self, now: Instant) -> Duration {
+        self.fenced = false;
         self.failures = self.failures.saturating_add(1);
         let pause = self.backoff.delay(self.failures, &mut self.jitter);
         self.state = State::Down(now + pause);
         pause
+    }
+
+    /// A predecessor holds the fence: the pause does not grow. Returns whether that is news.
+    pub(super) fn fenced(&mut self, now: Instant) -> bool {
+        self.state = State::Down(now + FENCE_PAUSE);
+        !std::mem::replace(&mut self.fenced, true)
     }
 
     /// It is down because of a message: no sign of an outage, and those who are not to blame wait.

@@ -1,13 +1,17 @@
 //! How a pipeline takes its target over: sessions on one server, the lock, the ledger.
 
+use tokio_postgres::Row;
+
 use super::{Context, PipelineError};
 use crate::admin;
 use crate::board::State;
-use crate::database::Session;
+use crate::database::{Session, refuse_pooler};
+use crate::flow::Past;
 use crate::lease::Lease;
 use crate::ledger::mark::Marker;
 use crate::range::RangeSet;
 use crate::shutdown::Shutdown;
+use crate::target::fence::FenceName;
 
 /// What a pipeline begins with.
 pub(super) struct Takeover {
@@ -21,8 +25,12 @@ pub(super) struct Takeover {
     pub(super) predecessor_id: Option<i64>,
     /// Destinations that rows of `retry` wait for.
     pub(super) parked: Vec<String>,
+    /// How the lives before this one ended.
+    pub(super) past: Past,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
+    /// What this leader holds at the broker.
+    pub(super) fence: FenceName,
 }
 
 /// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile.
@@ -31,6 +39,7 @@ pub(super) async fn take_over(
     shutdown: &Shutdown,
 ) -> Result<Option<Takeover>, PipelineError> {
     let name = &context.target.name;
+    refuse_pooler(&context.database, &context.session_name("start")).await?;
     let session = Session::connect(&context.database, &context.session_name("lease")).await?;
     let identity = session.identity().await?;
     let Some(mut lease) = lock(context, shutdown, session).await? else { return Ok(None) };
@@ -41,21 +50,33 @@ pub(super) async fn take_over(
     }
     let row =
         admin::target::ensure(lease.session(), &context.schema, name, context.target.start).await?;
-    let (floor, last_value, open, retry_rows) = read_outbox(context, &mut lease).await?;
+    let (ctid, past) = begin_life(context, &mut lease).await?;
+    let (outbox, open) = read_outbox(context, &mut lease).await?;
     let parked = lease.session().query(&context.schema.sql(PARKED), &[name]).await?;
-    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, row.ctid).await?;
+    let marker = Marker::new(&mut lease, &context.schema, name, row.epoch, ctid).await?;
     lease.ping().await?;
     Ok(Some(Takeover {
         lease,
         marker,
         reader,
-        floor,
+        floor: outbox.get("floor"),
         settled: row.settled,
         open,
-        predecessor_id: (!row.created).then_some(last_value),
+        predecessor_id: (!row.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
-        retry_rows,
+        past,
+        retry_rows: u64::try_from(outbox.get::<_, i64>("retry_rows")).unwrap_or(0),
+        fence: FenceName::new(outbox.get("outbox_id"), name),
     }))
+}
+
+/// Counts this life as one that ended early until it has shown otherwise.
+async fn begin_life(context: &Context, lease: &mut Lease) -> Result<(String, Past), PipelineError> {
+    let name = &context.target.name;
+    let row = lease.session().query_one(&context.schema.sql(BEGIN_LIFE), &[name]).await?;
+    let count = |column: usize| row.get::<_, i32>(column).unsigned_abs();
+    let suspect = row.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
+    Ok((row.get(0), Past { crashes: count(1), suspect }))
 }
 
 async fn lock(
@@ -81,11 +102,10 @@ async fn lock(
 async fn read_outbox(
     context: &Context,
     lease: &mut Lease,
-) -> Result<(i64, i64, RangeSet, u64), PipelineError> {
+) -> Result<(Row, RangeSet), PipelineError> {
     let name = &context.target.name;
     let session = lease.session();
-    let row = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
-    let (floor, last_value, retry_rows): (i64, i64, i64) = (row.get(0), row.get(1), row.get(2));
+    let outbox = session.query_one(&context.schema.sql(OUTBOX), &[name]).await?;
     let mut open = RangeSet::new();
     for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
         let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
@@ -93,14 +113,24 @@ async fn read_outbox(
         })?;
         open.union(&ranges);
     }
-    Ok((floor, last_value, open, u64::try_from(retry_rows).unwrap_or(0)))
+    Ok((outbox, open))
 }
+
+const BEGIN_LIFE: &str = "
+UPDATE outbox.ledger
+SET crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
+    suspect_id = coalesce(started_id, suspect_id),
+    suspected = CASE WHEN started_id IS NULL THEN suspected
+                     WHEN started_id = suspect_id THEN suspected + 1 ELSE 1 END
+WHERE target = $1
+RETURNING ctid::text, crashes - 1, suspect_id, suspected";
 
 // last_value of a sequence that was never used is 1: one id too many marks nothing wrongly.
 const OUTBOX: &str = "
-SELECT floor,
-       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0)),
-       (SELECT count(*) FROM outbox.retry WHERE target = $1)
+SELECT outbox_id, floor,
+       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0))
+           AS last_value,
+       (SELECT count(*) FROM outbox.retry WHERE target = $1) AS retry_rows
 FROM outbox.meta";
 
 const OPEN_HOLES: &str = "

@@ -206,6 +206,7 @@ impl Steady<'_> {
                 && let Some(submission) = self.flow.next_send(now)
             {
                 crash::point(crash::BEFORE_SEND);
+                crash::sending(submission.message.id());
                 batch.push(submission);
             }
             if batch.is_empty() {
@@ -268,6 +269,7 @@ impl Steady<'_> {
                     hint,
                 });
             }
+            Report::NotConnected(ConnectError::Fenced(reason)) => self.fenced(reason),
             Report::NotConnected(error) => self.paused(&error.to_string()),
             Report::Disconnected => {
                 // Whatever was handed over after the request went nowhere.
@@ -293,6 +295,14 @@ impl Steady<'_> {
             }
             self.flow.on_event(event);
         }
+    }
+
+    fn fenced(&mut self, reason: String) {
+        let name = &self.context.target.name;
+        if self.link.fenced(Instant::now()) {
+            tracing::info!(target_name = name, reason, "waiting for the fence");
+        }
+        self.context.board.set(name, State::Paused(reason));
     }
 
     /// A message made the broker end the channel.

@@ -5,12 +5,11 @@ use tokio_postgres::GenericClient;
 
 use super::Schema;
 
-/// What `migrate` does about the doorbell, at every run.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What `migrate` is asked to do about the doorbell; later runs that are asked nothing do the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doorbell {
     /// Installed, except where `max_prepared_transactions > 0`: a transaction that notified
     /// cannot be prepared, so a writer's `PREPARE TRANSACTION` would fail whenever the relay is idle.
-    #[default]
     Auto,
     /// Installed.
     On,
@@ -59,16 +58,18 @@ pub async fn doorbell_installed(
     Ok(client.query_one(text, &[&schema.name()]).await?.get(0))
 }
 
-/// Installs or disables the trigger as `mode` says. The caller's transaction holds the migration lock.
+/// Installs or disables the trigger as `mode` says, or as it was last said. The caller's transaction holds the migration lock.
 pub(super) async fn install(
     client: &impl GenericClient,
     schema: &Schema,
-    mode: Doorbell,
+    mode: Option<Doorbell>,
 ) -> Result<DoorbellReport, tokio_postgres::Error> {
     let before = doorbell_installed(client, schema).await?;
     let text = schema.sql("SELECT outbox.install_doorbell($1)");
-    let installed: bool = client.query_one(&text, &[&mode.as_str()]).await?.get(0);
-    let reason = (mode == Doorbell::Auto && !installed).then_some(
+    let installed: bool = client.query_one(&text, &[&mode.map(Doorbell::as_str)]).await?.get(0);
+    let text = schema.sql("SELECT doorbell = 'auto' FROM outbox.meta");
+    let auto: bool = client.query_one(&text, &[]).await?.get(0);
+    let reason = (auto && !installed).then_some(
         "max_prepared_transactions > 0, and a transaction that notified cannot be prepared; \
          the relay polls instead (--doorbell on, if no writer uses PREPARE TRANSACTION)",
     );

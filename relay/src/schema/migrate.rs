@@ -27,8 +27,8 @@ const SERVER_VERSION_MIN: i32 = 140_001;
 pub struct Options {
     /// The longest wait for any one lock.
     pub lock_timeout: Duration,
-    /// Whether commits ring.
-    pub doorbell: Doorbell,
+    /// Whether commits ring; as it was last said without it.
+    pub doorbell: Option<Doorbell>,
     /// Roles that get a writer's rights: exact names, as in `pg_roles`.
     pub grant_writer: Vec<String>,
     /// Roles that get the relay's rights: exact names, as in `pg_roles`.
@@ -39,7 +39,7 @@ impl Default for Options {
     fn default() -> Self {
         Self {
             lock_timeout: DEFAULT_LOCK_TIMEOUT,
-            doorbell: Doorbell::Auto,
+            doorbell: None,
             grant_writer: Vec::new(),
             grant_relay: Vec::new(),
         }

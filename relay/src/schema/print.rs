@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::doorbell::Doorbell;
 use super::migrate::{Options, prologue};
 use super::migration::{MIGRATIONS, Migration, newest_version};
 use super::{DEFAULT_SCHEMA, Schema};
@@ -10,30 +11,34 @@ use super::{DEFAULT_SCHEMA, Schema};
 /// of `outbox.migration`: a later `migrate` finds its own record and applies nothing again.
 #[must_use]
 pub fn print(schema: &Schema, after: i32, options: &Options) -> String {
+    let last = newest_version();
+    let what = match after {
+        after if after < last => format!("versions {} to {last}", after + 1),
+        _ => format!("nothing after version {last}"),
+    };
     let mut out = format!(
-        "-- The outbox in schema {schema}, versions {first} to {last}, as one transaction.\n\
+        "-- The outbox in schema {schema}, {what}, as one transaction.\n\
          --   psql -v ON_ERROR_STOP=1 -f this-file\n\
          -- A tool that opens a transaction itself does not want the first and the last statement.\n\
          -- PostgreSQL 14.1 or newer; psql 14 or newer.\n\n\
          BEGIN;\n\
          {prologue}\n",
-        first = after + 1,
-        last = newest_version(),
         prologue = prologue(schema, options.lock_timeout),
     );
     for migration in MIGRATIONS.iter().filter(|migration| migration.version > after) {
         print_migration(&mut out, schema, migration);
     }
-    let mut call = |function: &str, argument: &str| {
+    let mut call = |function: &str, argument: Option<&str>| {
         let text = schema.sql(&format!("SELECT outbox.{function}"));
-        writeln!(out, "{text}({});", literal(argument)).expect("a String takes any text");
+        let argument = argument.map(literal).unwrap_or_default();
+        writeln!(out, "{text}({argument});").expect("a String takes any text");
     };
-    call("install_doorbell", options.doorbell.as_str());
+    call("install_doorbell", options.doorbell.map(Doorbell::as_str));
     for role in &options.grant_writer {
-        call("grant_writer", &identifier(role));
+        call("grant_writer", Some(&identifier(role)));
     }
     for role in &options.grant_relay {
-        call("grant_relay", &identifier(role));
+        call("grant_relay", Some(&identifier(role)));
     }
     out.push_str("COMMIT;\n");
     out

@@ -144,7 +144,7 @@ impl Reading {
         let Reader { client, schema, target, limits, start, status } = reader;
         let failed = |error| classify("preparing to read the outbox", error);
         session::set(&client).await.map_err(failed)?;
-        let holes = holes_at(start);
+        let holes = holes_at(&start);
         let start_hi = holes.hi();
         let (batch_rows, row_max) = (batch_rows(&limits), limits.row_bytes_max);
         let poll = Poll::prepare(&client, &schema, &target, batch_rows, row_max);
@@ -410,13 +410,12 @@ fn batch_rows(limits: &SourceConfig) -> usize {
     limits.batch_rows_max.min(limits.prefetch_rows_max).min(fitting).max(1)
 }
 
-/// The gaps of the ledger above the floor, and what it counts as settled without having seen it.
-fn holes_at(start: Start) -> Holes {
-    let Start { floor, settled, open } = start;
-    let upper = settled.last().map_or(floor, |range| range.end.max(floor));
-    let mut holes = settled.gaps(floor..upper);
-    holes.union(&open);
-    Holes::new(upper - 1, holes)
+/// The gaps of the ledger, and what it counts as settled without having seen it. What retention has
+/// deleted among them is dead after one lock read.
+fn holes_at(start: &Start) -> Holes {
+    let mut holes = start.gaps();
+    holes.union(&start.open);
+    Holes::new(start.head() - 1, holes)
 }
 
 fn row((meta, message): (Meta, Option<crate::message::Message>)) -> Result<Row, SourceError> {

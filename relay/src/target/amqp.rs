@@ -20,8 +20,9 @@ use self::classify::{broken, classify_return};
 use self::confirms::Confirms;
 use self::connection::{Connection, Publish, is_aftermath};
 use self::publication::{Publication, row_of};
+use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
-use crate::config::AmqpConfig;
+use crate::config::{AmqpConfig, AmqpFence};
 use crate::route::{Destination, RouteConfig};
 
 /// A RabbitMQ target.
@@ -29,6 +30,7 @@ pub struct AmqpTarget {
     config: AmqpConfig,
     routes: Vec<RouteConfig>,
     on_wire_max: usize,
+    fence: Option<FenceName>,
     channel: Option<Publishing>,
 }
 
@@ -48,17 +50,23 @@ struct Publishing {
 
 impl AmqpTarget {
     /// A target that is not connected. `window_messages_max` is what the caller has outstanding at
-    /// most.
+    /// most; `fence` is held by every connection, if `config` says so.
     #[must_use]
-    pub fn new(config: AmqpConfig, routes: Vec<RouteConfig>, window_messages_max: usize) -> Self {
-        Self { config, routes, on_wire_max: window_messages_max.div_ceil(2), channel: None }
+    pub fn new(
+        config: AmqpConfig,
+        routes: Vec<RouteConfig>,
+        window_messages_max: usize,
+        fence: FenceName,
+    ) -> Self {
+        let fence = (config.fence == AmqpFence::ExclusiveQueue).then_some(fence);
+        Self { config, routes, on_wire_max: window_messages_max.div_ceil(2), fence, channel: None }
     }
 }
 
 impl Target for AmqpTarget {
     async fn connect(&mut self) -> Result<(), ConnectError> {
         self.disconnect().await;
-        let connection = Connection::open(&self.config).await?;
+        let connection = Connection::open(&self.config, self.fence.as_ref()).await?;
         self.channel = Some(Publishing::on(connection));
         Ok(())
     }
@@ -76,7 +84,11 @@ impl Target for AmqpTarget {
 
     async fn disconnect(&mut self) {
         if let Some(channel) = self.channel.take() {
-            channel.connection.close().await;
+            if channel.is_idle() {
+                channel.connection.farewell().await;
+            } else {
+                channel.connection.close().await;
+            }
         }
     }
 
@@ -94,10 +106,10 @@ impl Target for AmqpTarget {
         let mut missing = Vec::new();
         for name in exchanges {
             // A connection each: the answer to a missing one ends the channel.
-            match Connection::open(&self.config).await {
+            match Connection::open(&self.config, None).await {
                 Ok(mut connection) => {
                     missing.extend(connection.missing_exchange(name).await);
-                    connection.close().await;
+                    connection.farewell().await;
                 }
                 Err(error) => missing.push(format!("exchange {name:?}: {error}")),
             }
@@ -116,6 +128,13 @@ impl Publishing {
             refused: vec![],
             lost: false,
         }
+    }
+
+    /// Whether nothing can be published, nor is anything that was still unconfirmed.
+    fn is_idle(&self) -> bool {
+        let none = self.waiting.is_empty() && self.unseen.is_empty();
+        // lapin writes nothing to a blocked broker, not even a farewell.
+        none && !self.lost && !self.connection.is_blocked()
     }
 
     fn publish_waiting(&mut self, routes: &[RouteConfig], on_wire_max: usize) {

@@ -1,9 +1,11 @@
-//! Kafka as a target: an idempotent producer of librdkafka, confirmed by its delivery callback.
+//! Kafka as a target: an idempotent producer of librdkafka, confirmed by its delivery callback, or by
+//! the commit of its transaction.
 
 mod classify;
 mod inbox;
 mod producer;
 mod record;
+mod transaction;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
@@ -12,10 +14,12 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::time::Instant;
 
 use self::classify::{Verdict, classify};
-use self::producer::Producer;
+use self::producer::{Connecting, Producer};
 use self::record::{destination, record};
+use self::transaction::{Ended, Outcome, Transaction};
+use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
-use crate::config::KafkaConfig;
+use crate::config::{KafkaConfig, KafkaFence};
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
 
@@ -30,6 +34,8 @@ const HELD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 pub struct KafkaTarget {
     config: KafkaConfig,
     routes: Vec<RouteConfig>,
+    fence: Option<FenceName>,
+    connecting: Connecting,
     session: Option<Session>,
 }
 
@@ -38,10 +44,12 @@ struct Session {
     producer: Producer,
     /// librdkafka's queue was full: these go first, in this order.
     held: VecDeque<Submission>,
-    /// Answered without a delivery report.
-    refused: Vec<Event>,
+    /// Answers that are not in the inbox: refused without asking a broker, or of a transaction.
+    answers: Vec<Event>,
     /// Handed to librdkafka and not yet answered.
     outstanding: usize,
+    /// With `fence = "transaction"`.
+    transaction: Option<Transaction>,
     /// A broker is in trouble and something waits for a confirm: when that is called a loss.
     patient_until: Option<Instant>,
     broken: Option<String>,
@@ -50,18 +58,21 @@ struct Session {
 }
 
 impl KafkaTarget {
-    /// A target that is not connected.
+    /// A target that is not connected. `fence` is its `transactional.id`, if `config` says so.
     #[must_use]
-    pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>) -> Self {
-        Self { config, routes, session: None }
+    pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>, fence: FenceName) -> Self {
+        let fence = (config.fence == KafkaFence::Transaction).then_some(fence);
+        Self { config, routes, fence, connecting: Connecting::new(), session: None }
     }
 }
 
 impl Target for KafkaTarget {
     async fn connect(&mut self) -> Result<(), ConnectError> {
         self.disconnect().await;
-        let producer = Producer::connect(&self.config).await?;
-        self.session = Some(Session::on(producer));
+        let producer =
+            Producer::connect(&self.config, self.fence.as_ref(), &mut self.connecting).await?;
+        let transaction = self.fence.is_some().then(Transaction::default);
+        self.session = Some(Session::on(producer, transaction));
         Ok(())
     }
 
@@ -78,8 +89,12 @@ impl Target for KafkaTarget {
     }
 
     async fn disconnect(&mut self) {
-        if let Some(session) = self.session.take() {
-            session.producer.close().await;
+        if let Some(Session { producer, transaction, .. }) = self.session.take() {
+            producer.give_up();
+            if let Some(transaction) = transaction {
+                transaction.close().await;
+            }
+            producer.close().await;
         }
     }
 
@@ -107,12 +122,13 @@ impl Target for KafkaTarget {
 }
 
 impl Session {
-    fn on(producer: Producer) -> Self {
+    fn on(producer: Producer, transaction: Option<Transaction>) -> Self {
         Self {
             producer,
             held: VecDeque::new(),
-            refused: vec![],
+            answers: vec![],
             outstanding: 0,
+            transaction,
             patient_until: None,
             broken: None,
             lost: false,
@@ -121,17 +137,22 @@ impl Session {
 
     fn send_held(&mut self, routes: &[RouteConfig]) {
         while self.broken.is_none()
-            && let Some(submission) = self.held.front()
+            && self.transaction.as_ref().is_none_or(Transaction::is_open)
+            && let Some(submission) = self.held.pop_front()
         {
-            match self.send(submission, routes) {
-                Ok(()) => self.outstanding += 1,
-                Err(Unsent::Full) => return,
+            match self.send(&submission, routes) {
+                Ok(()) => {
+                    self.outstanding += 1;
+                    if let Some(transaction) = &mut self.transaction {
+                        transaction.sent(submission);
+                    }
+                }
+                Err(Unsent::Full) => return self.held.push_front(submission),
                 Err(Unsent::Refused(refusal)) => {
-                    self.refused.push(Event::Refused(submission.ticket, refusal));
+                    self.answers.push(Event::Refused(submission.ticket, refusal));
                 }
                 Err(Unsent::Broken(reason)) => self.broken = Some(reason),
             }
-            self.held.pop_front();
         }
     }
 
@@ -172,7 +193,10 @@ impl Session {
             self.collect(patience, events);
             // An answer makes room.
             self.send_held(routes);
-            events.append(&mut self.refused);
+            if let Some(transaction) = &mut self.transaction {
+                transaction.commit(self.producer.native());
+            }
+            events.append(&mut self.answers);
             if let Some(reason) = self.broken.take() {
                 self.lost = true;
                 // At once, not at `disconnect`: what is unknown now shall not be published later.
@@ -186,12 +210,33 @@ impl Session {
             // librdkafka counts a message until its callback has returned: a full queue may have
             // room only after the last news.
             let retry = (!self.held.is_empty()).then(|| Instant::now() + HELD_RETRY_INTERVAL);
-            let news = self.producer.inbox.wait();
-            match retry.into_iter().chain(self.patient_until).min() {
-                None => news.await,
-                Some(until) => {
-                    let _ = tokio::time::timeout_at(until, news).await;
-                }
+            let until = retry.into_iter().chain(self.patient_until).min();
+            let ended = tokio::select! {
+                () = self.producer.inbox.wait() => None,
+                () = sleep_until(until) => None,
+                ended = ended(&mut self.transaction) => Some(ended),
+            };
+            if let Some(ended) = ended {
+                // What it reported stands in the inbox by now.
+                self.collect(patience, events);
+                self.settle(ended);
+            }
+        }
+    }
+
+    /// A transaction has ended.
+    fn settle(&mut self, ended: Ended) {
+        let Some(transaction) = &mut self.transaction else { return };
+        // What was purged has no report.
+        self.outstanding = 0;
+        match transaction.settle(ended) {
+            Outcome::Answered(mut answers, again) => {
+                self.answers.append(&mut answers);
+                again.into_iter().rev().for_each(|submission| self.held.push_front(submission));
+            }
+            Outcome::Broken(reason, mut refused) => {
+                self.answers.append(&mut refused);
+                self.broken.get_or_insert(reason);
             }
         }
     }
@@ -204,9 +249,14 @@ impl Session {
             self.patient_until = None;
         }
         self.outstanding = self.outstanding.saturating_sub(news.outcomes.len());
-        events.append(&mut news.outcomes);
+        match &mut self.transaction {
+            None => events.append(&mut news.outcomes),
+            Some(transaction) => transaction.reported(&mut news.outcomes),
+        }
         self.broken = self.broken.take().or_else(|| news.broken.take());
-        let Some(trouble) = news.trouble.as_ref().filter(|_| self.outstanding > 0) else {
+        let waiting =
+            self.outstanding > 0 || self.transaction.as_ref().is_some_and(Transaction::is_pending);
+        let Some(trouble) = news.trouble.as_ref().filter(|_| waiting) else {
             self.patient_until = None;
             return;
         };
@@ -214,6 +264,20 @@ impl Session {
         if Instant::now() >= until && self.broken.is_none() {
             self.broken = Some(trouble.reason.clone());
         }
+    }
+}
+
+async fn sleep_until(until: Option<Instant>) {
+    match until {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn ended(transaction: &mut Option<Transaction>) -> Ended {
+    match transaction {
+        Some(transaction) => transaction.ended().await,
+        None => std::future::pending().await,
     }
 }
 

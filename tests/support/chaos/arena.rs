@@ -35,7 +35,7 @@ impl Arena {
         let (postgres, rabbitmq, kafka) = tokio::join!(
             Instance::start(Kind::Postgres),
             Instance::start(Kind::RabbitMq),
-            Instance::start_with(Kind::Kafka, &SOON_KNOWN_AGAIN, "")
+            Instance::start_with(Kind::Kafka, &SOON_KNOWN_AGAIN)
         );
         let kafka_link = Proxy::start_at(kafka.fact("FRONT"), kafka.fact("BEHIND")).await;
         let (two_phase, false_clock) = (OnceCell::new(), OnceCell::new());
@@ -55,7 +55,7 @@ impl Arena {
     /// A PostgreSQL that allows prepared transactions.
     pub(crate) async fn two_phase(&self) -> &Instance {
         let settings = ["max_prepared_transactions=20"];
-        self.two_phase.get_or_init(|| Instance::start_with(Kind::Postgres, &settings, "")).await
+        self.two_phase.get_or_init(|| Instance::start_with(Kind::Postgres, &settings)).await
     }
 
     /// A PostgreSQL whose clock is what [`step_clock`](Self::step_clock) says.
@@ -64,9 +64,7 @@ impl Arena {
         let environment = false_clock_environment();
         let environment: Vec<_> = environment.iter().map(|(n, v)| format!("{n}={v}")).collect();
         let environment = environment.join(" ");
-        self.false_clock
-            .get_or_init(|| Instance::start_with(Kind::Postgres, &[], &environment))
-            .await
+        self.false_clock.get_or_init(|| Instance::start_in(&environment, Kind::Postgres, &[])).await
     }
 
     /// Three Kafka brokers.

@@ -84,7 +84,7 @@ impl<'a> Cell<'a> {
                 database.migrate().await;
                 database
             }
-            Scene::Shared | Scene::Strict | Scene::ThreeBrokers(_) => {
+            Scene::Shared | Scene::Strict | Scene::OtherFences | Scene::ThreeBrokers(_) => {
                 Database::create_on(arena.postgres.url()).await
             }
         };
@@ -97,10 +97,17 @@ impl<'a> Cell<'a> {
         }
         arena.kafka_link.set(Network::Up);
         stage.config = settings(stage.config);
-        if fault.scene == Scene::Strict {
-            for target in ["target.amqp", "target.kafka"] {
-                stage.config = stage.config.set(target, "order", "\"strict\"");
+        match fault.scene {
+            Scene::Strict => {
+                for target in ["target.amqp", "target.kafka"] {
+                    stage = stage.set(target, "order", "\"strict\"");
+                }
             }
+            Scene::OtherFences => {
+                stage = stage.set("target.amqp", "fence", "\"none\"");
+                stage = stage.set("target.kafka", "fence", "\"transaction\"");
+            }
+            _ => {}
         }
         let environment = match fault.scene {
             Scene::FalseClock => false_clock_environment(),
@@ -262,8 +269,7 @@ fn settings(config: RelayConfig) -> RelayConfig {
         .set("source", "prefetch_rows_max", UNSETTLED_ROWS_MAX)
         .set("source", "batch_rows_max", UNSETTLED_ROWS_MAX / 2)
         .set("database", "connect_timeout", "\"2s\"")
-        .set("database", "statement_timeout", "\"5s\"")
-        .set("target.amqp", "heartbeat", "\"2s\"");
+        .set("database", "statement_timeout", "\"5s\"");
     for target in ["target.amqp", "target.kafka"] {
         config = config
             .set(target, "window_messages_max", 200)

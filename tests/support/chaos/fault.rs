@@ -48,6 +48,8 @@ pub(crate) enum Scene {
     Shared,
     /// `order = "strict"`: then not even a refused message is passed.
     Strict,
+    /// `fence = "none"` at RabbitMQ, `"transaction"` at Kafka.
+    OtherFences,
     /// A PostgreSQL with prepared transactions.
     TwoPhase,
     /// A PostgreSQL and relays whose clock can step.

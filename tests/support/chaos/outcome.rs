@@ -6,6 +6,7 @@ use uuid::Uuid;
 
 use super::Fault;
 use super::cell::{Notes, UNSETTLED_ROWS_MAX};
+use super::fault::Scene;
 use crate::support::checker::{Committed, Delivery, Report, check};
 use crate::support::session::Session;
 use crate::support::stage::Stage;
@@ -42,6 +43,8 @@ pub(crate) struct Line {
     /// Behind a refused message, in flight with it: I3's named exception.
     pub(crate) excused: usize,
     pub(crate) duplicates_max: usize,
+    /// Nothing of a predecessor may enter after its successor's first message.
+    pub(crate) fenced: bool,
     /// From the mend to the first new message, or the longest silence where nothing had to be mended; microseconds.
     pub(crate) recovery_us: Option<i64>,
     /// The longest silence after each strike that has a name.
@@ -57,6 +60,7 @@ impl Line {
             && report.reordered.len() == self.excused
             && report.identical == report.duplicates
             && report.duplicates <= self.duplicates_max
+            && (report.unsaid == 0 || !self.fenced)
     }
 }
 
@@ -75,12 +79,13 @@ impl Outcome {
         let mut text = self.problems.join("\n");
         for line in self.lines.iter().filter(|line| !line.is_clean()) {
             text.push_str(&format!(
-                "\n{}\n{} (lost without `dead`: {}, blamed: {}, duplicates at most {})\n{}",
+                "\n{}\n{} (lost without `dead`: {}, blamed: {}, duplicates at most {}, {} of them do not say so)\n{}",
                 Report::HEADING,
                 line.report.row(line.target),
                 line.lost,
                 line.blamed,
                 line.duplicates_max,
+                line.report.unsaid,
                 line.report.examples(),
             ));
         }
@@ -114,6 +119,7 @@ pub(super) async fn judge(
             blamed: dead.difference(&bad).count(),
             excused: if refused { report.reordered.len() } else { 0 },
             duplicates_max: again * UNSETTLED_ROWS_MAX + notes.rebuilt * journal.len(),
+            fenced: (*target == "amqp") != faults.iter().any(|f| f.scene == Scene::OtherFences),
             recovery_us: recovery(&deliveries, notes),
             failover_us: failovers(&deliveries, notes),
             report,

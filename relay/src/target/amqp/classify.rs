@@ -3,7 +3,8 @@
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
-use crate::target::{Broken, Reaction};
+use crate::target::fence::FenceName;
+use crate::target::{Broken, ConnectError, Reaction};
 
 /// What the loss of a channel or connection says about the messages in flight: `Some` if one of
 /// them may have caused it, with the reaction once the culprit is known.
@@ -84,6 +85,31 @@ pub(super) fn misconfigured(error: &Error) -> Option<&'static str> {
             }
         }
         _ => None,
+    }
+}
+
+/// Why the fence cannot be held.
+pub(super) fn not_fenced(fence: &FenceName, error: &Error) -> ConnectError {
+    let reason = format!("queue `{fence}`: {}", describe(error));
+    let soft = match error.kind() {
+        ErrorKind::ProtocolError(error) => match error.kind() {
+            AMQPErrorKind::Soft(soft) => Some(soft),
+            AMQPErrorKind::Hard(_) => None,
+        },
+        _ => None,
+    };
+    match soft {
+        Some(AMQPSoftError::RESOURCELOCKED) => {
+            ConnectError::Fenced(format!("the predecessor still holds the fence: {reason}"))
+        }
+        Some(AMQPSoftError::ACCESSREFUSED) => ConnectError::Configuration {
+            reason,
+            hint: format!(
+                "let the target's user configure queues that match `^{}`, or set fence = \"none\"",
+                FenceName::PREFIX.replace('.', "\\.")
+            ),
+        },
+        _ => ConnectError::Outage(reason),
     }
 }
 
@@ -179,6 +205,20 @@ mod tests {
         ] {
             assert_eq!(misconfigured(&error).is_some(), expected, "{error}");
         }
+    }
+
+    #[test]
+    fn a_fence_is_held_forbidden_or_out_of_reach() {
+        let fence = FenceName::new(uuid::Uuid::nil(), "orders");
+        let refused = |code, text| not_fenced(&fence, &protocol(code, text));
+        assert!(matches!(refused(405, "RESOURCE_LOCKED"), ConnectError::Fenced(_)));
+        assert!(matches!(refused(406, "PRECONDITION_FAILED"), ConnectError::Outage(_)));
+        assert!(matches!(refused(541, "INTERNAL_ERROR"), ConnectError::Outage(_)));
+        let ConnectError::Configuration { reason, hint } = refused(403, "ACCESS_REFUSED") else {
+            panic!("forbidden for ever")
+        };
+        assert!(reason.contains(fence.as_str()), "{reason}");
+        assert!(hint.contains(r"`^outbox-relay\.fence\.`"), "{hint}");
     }
 
     #[test]

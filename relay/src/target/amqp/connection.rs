@@ -11,12 +11,15 @@ use std::os::fd::AsFd;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::Stream;
-use lapin::options::{BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions};
+use lapin::options::{
+    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+};
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
-use lapin::types::FieldTable;
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPScheme, AMQPUri};
 use lapin::{
     Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind,
@@ -24,14 +27,18 @@ use lapin::{
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
-use super::classify::{describe, misconfigured};
+use super::classify::{describe, misconfigured, not_fenced};
 use super::publication::Publication;
 use crate::config::AmqpConfig;
 use crate::target::ConnectError;
+use crate::target::fence::FenceName;
 use crate::tls;
 
 /// Shown in RabbitMQ's list of connections.
 const CONNECTION_NAME: &str = "outbox-relay";
+
+/// A broker that answers nothing is not waited for: nothing depends on a polite end.
+const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// One publish, to its confirm.
 pub(super) type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
@@ -49,13 +56,16 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Connects, opens a channel and puts it in confirm mode.
+    /// Connects, opens a channel and puts it in confirm mode; with a fence, holds it from then on.
     ///
     /// # Errors
     /// See `Target::connect`.
     ///
     /// Cancel safety: a dropped future cuts what it has opened.
-    pub(super) async fn open(config: &AmqpConfig) -> Result<Self, ConnectError> {
+    pub(super) async fn open(
+        config: &AmqpConfig,
+        fence: Option<&FenceName>,
+    ) -> Result<Self, ConnectError> {
         let uri = uri(config)?;
         let broker = format!("{}:{}", uri.authority.host, uri.authority.port);
         let tls = match uri.scheme {
@@ -67,32 +77,48 @@ impl Connection {
                 Some(RustlsConnector::from(tls))
             }
         };
-        let opening = Self::open_uri(uri, tls);
-        match tokio::time::timeout(config.connect_timeout, opening).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => {
+        let opening = async {
+            let mut connection = Self::open_uri(uri, tls).await.map_err(|error| {
                 let reason = format!("{broker}: {}", describe(&error));
-                Err(match misconfigured(&error) {
+                match misconfigured(&error) {
                     Some(hint) => configuration(reason, hint),
                     None => ConnectError::Outage(reason),
-                })
+                }
+            })?;
+            if let Some(fence) = fence {
+                connection.take(fence).await?;
             }
-            Err(_) => Err(ConnectError::Outage(format!(
-                "{broker}: no connection within {:?}",
-                config.connect_timeout
-            ))),
-        }
+            Ok(connection)
+        };
+        tokio::time::timeout(config.connect_timeout, opening).await.unwrap_or_else(|_| {
+            let timeout = config.connect_timeout;
+            Err(ConnectError::Outage(format!("{broker}: no connection within {timeout:?}")))
+        })
+    }
+
+    /// Declares the fence: a queue that belongs to this connection alone and goes with it, the last
+    /// thing that the broker does for it. Whoever holds it knows that nothing of a predecessor
+    /// enters any more.
+    async fn take(&mut self, fence: &FenceName) -> Result<(), ConnectError> {
+        let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
+        let mut arguments = FieldTable::default();
+        // A virtual host may have another type as its default, and only this one can be exclusive.
+        arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
+        // `FenceName` is short enough not to panic.
+        let declared = self.channel.queue_declare(fence.as_str().into(), options, arguments).await;
+        declared.map(drop).map_err(|error| not_fenced(fence, &error))
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
-        let authority = (uri.authority.host.as_str(), uri.authority.port);
+        let host = host(&uri).to_owned();
+        let authority = (host.as_str(), uri.authority.port);
         let addresses: Vec<_> = tokio::net::lookup_host(authority).await?.collect();
         let socket = SocketGuard(Arc::default());
         let shared = Arc::clone(&socket.0);
         let connection = lapin::Connection::connector(
             uri,
             lapin::runtime::default_runtime()?,
-            async move |uri, runtime| {
+            async move |_, runtime| {
                 let stream = AsyncTcpStream::connect(&runtime, addresses.clone()).await?;
                 let AsyncTcpStream::Plain(tcp) = &stream else {
                     return Err(io::Error::from(io::ErrorKind::Unsupported).into());
@@ -100,7 +126,7 @@ impl Connection {
                 shared.register(tcp.get_ref())?;
                 match &tls {
                     None => Ok(stream),
-                    Some(tls) => Ok(stream.into_rustls(tls, &uri.authority.host).await?),
+                    Some(tls) => Ok(stream.into_rustls(tls, &host).await?),
                 }
             },
             ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into()),
@@ -168,6 +194,21 @@ impl Connection {
         }
     }
 
+    /// Closes the connection as the protocol has it, so that the broker logs no warning, and cuts it
+    /// if that takes long. Only for a connection on which nothing is unconfirmed: it writes.
+    ///
+    /// Cancel safety: a dropped future cuts the connection.
+    pub(super) async fn farewell(self) {
+        let Self { socket, channel, mut thread, .. } = self;
+        // The last handle: lapin closes the channel and the connection, and its thread ends.
+        drop(channel);
+        let ended = async { while thread.join_next().await.is_some() {} };
+        if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
+            socket.0.cut();
+            while thread.join_next().await.is_some() {}
+        }
+    }
+
     /// Cuts the connection: from now on nothing is written, and what was not yet on the wire is
     /// discarded. Waits until lapin's thread has let go of the socket.
     ///
@@ -208,6 +249,12 @@ fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
     let seconds = config.heartbeat.as_secs().clamp(1, u16::MAX.into());
     uri.query.heartbeat = u16::try_from(seconds).ok();
     Ok(uri)
+}
+
+/// An IPv6 address stands in brackets in a url, and nowhere else.
+fn host(uri: &AMQPUri) -> &str {
+    let host = uri.authority.host.as_str();
+    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
 }
 
 fn configuration(reason: String, hint: &str) -> ConnectError {
@@ -266,5 +313,20 @@ struct SocketGuard(Arc<Socket>);
 impl Drop for SocketGuard {
     fn drop(&mut self) {
         self.0.cut();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_ipv6_address_is_one_without_its_brackets() {
+        let uri: AMQPUri = "amqps://relay@[::1]:5673/%2f".parse().unwrap();
+        assert_eq!(host(&uri), "::1");
+        let mut found = tokio::net::lookup_host((host(&uri), uri.authority.port)).await.unwrap();
+        assert_eq!(found.next(), Some("[::1]:5673".parse().unwrap()));
+        let uri: AMQPUri = "amqp://relay@mq/%2f".parse().unwrap();
+        assert_eq!(host(&uri), "mq");
     }
 }

@@ -7,10 +7,13 @@ use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
 use secrecy::ExposeSecret;
+use tokio::task::{JoinError, JoinSet};
 
 use super::inbox::{Inbox, Trouble};
+use super::transaction;
 use crate::config::KafkaConfig;
 use crate::target::ConnectError;
+use crate::target::fence::FenceName;
 
 /// A topic that no broker knows is given up after this long, and its messages are parked: they hold
 /// the window meanwhile. librdkafka's 30 s are for topics that were created a moment ago.
@@ -59,16 +62,32 @@ pub(super) struct Producer {
     message_bytes_max: String,
 }
 
+/// A thread that connects a producer: `None` = no broker has answered.
+pub(super) type Connecting = JoinSet<Result<Option<ThreadedProducer<Inbox>>, KafkaError>>;
+
 impl Producer {
-    /// Makes a producer and waits until a broker has answered.
+    /// Makes a producer and waits until a broker has answered. With a fence, every earlier producer
+    /// under that name is fenced off and its open transaction aborted, and a transaction has begun.
     ///
     /// # Errors
     /// See `Target::connect`.
     ///
-    /// Cancel safety: nothing was published; the producer ends by itself on its blocking thread.
-    pub(super) async fn connect(config: &KafkaConfig) -> Result<Self, ConnectError> {
+    /// Cancel safety: nothing was published; what was begun is left in `connecting`, and waited for
+    /// by the next call.
+    pub(super) async fn connect(
+        config: &KafkaConfig,
+        fence: Option<&FenceName>,
+        connecting: &mut Connecting,
+    ) -> Result<Self, ConnectError> {
+        // One at a time: a connect that was given up may be about to fence off everybody else.
+        while let Some(earlier) = connecting.join_next().await {
+            discard(earlier).await;
+        }
         let inbox = Inbox::default();
-        let properties = properties(config);
+        let mut properties = properties(config);
+        if let Some(fence) = fence {
+            properties.set("transactional.id", fence.as_str());
+        }
         let message_bytes_max = properties.get(MESSAGE_BYTES).unwrap_or_default().to_owned();
         let producer: ThreadedProducer<Inbox> = properties
             .create_with_context(inbox.clone())
@@ -77,16 +96,30 @@ impl Producer {
                 hint: "check `brokers` and `properties` of the target".into(),
             })?;
         let timeout = config.connect_timeout;
-        // The lightest question that only a broker can answer.
-        let asked = tokio::task::spawn_blocking(move || {
-            let answered = producer.client().fetch_cluster_id(timeout).is_some();
-            answered.then_some(producer)
+        let fenced = fence.is_some();
+        connecting.spawn_blocking(move || {
+            // The lightest question that only a broker can answer.
+            if producer.client().fetch_cluster_id(timeout).is_none() {
+                return Ok(None);
+            }
+            if fenced {
+                producer.init_transactions(timeout)?;
+                producer.begin_transaction()?;
+            }
+            Ok(Some(producer))
         });
-        match asked.await {
-            Ok(Some(producer)) => Ok(Self { producer, inbox, message_bytes_max }),
-            Ok(None) => Err(unreachable(config, inbox.news().trouble.take())),
+        let asked = connecting.join_next().await.expect("it was just begun");
+        match asked {
+            Ok(Ok(Some(producer))) => Ok(Self { producer, inbox, message_bytes_max }),
+            Ok(Ok(None)) => Err(unreachable(config, inbox.news().trouble.take())),
+            Ok(Err(error)) => Err(not_fenced(&error, fence)),
             Err(error) => Err(ConnectError::Outage(format!("the connecting thread: {error}"))),
         }
+    }
+
+    /// For a thread that ends transactions.
+    pub(super) fn native(&self) -> &ThreadedProducer<Inbox> {
+        &self.producer
     }
 
     /// Hands a record over; never blocks.
@@ -134,6 +167,15 @@ impl Producer {
     }
 }
 
+/// Lets go of a producer that nobody waited for.
+async fn discard(
+    connected: Result<Result<Option<ThreadedProducer<Inbox>>, KafkaError>, JoinError>,
+) {
+    if let Ok(Ok(Some(producer))) = connected {
+        let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
+    }
+}
+
 /// All properties: defaults, the operator's, and last what cannot be changed.
 fn properties(config: &KafkaConfig) -> ClientConfig {
     let millis = |duration: Duration| duration.as_millis().to_string();
@@ -174,6 +216,23 @@ fn unreachable(config: &KafkaConfig, trouble: Option<Trouble>) -> ConnectError {
     }
 }
 
+/// Why the `transactional.id` could not be taken.
+fn not_fenced(error: &KafkaError, fence: Option<&FenceName>) -> ConnectError {
+    let name = fence.map(FenceName::as_str).unwrap_or_default();
+    let reason = format!("transactional id `{name}`: {}", transaction::describe(error));
+    match error.rdkafka_error_code() {
+        Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => ConnectError::Configuration {
+            reason,
+            hint: format!(
+                "allow the user Write and Describe on transactional ids that begin with `{}`, or \
+                 set fence = \"none\"",
+                FenceName::PREFIX
+            ),
+        },
+        _ => ConnectError::Outage(reason),
+    }
+}
+
 /// The error without the value of a property, which may be a secret.
 fn describe(error: &KafkaError) -> String {
     match error {
@@ -193,6 +252,7 @@ mod tests {
             brokers: "kafka:9092".into(),
             linger: Duration::from_micros(1500),
             compression: "zstd".into(),
+            fence: crate::config::KafkaFence::Off,
             properties: vec![own("acks", "1"), own("client.id", "mine")],
             secret_properties: vec![("message.timeout.ms".to_owned(), "5".to_owned().into())],
             connect_timeout: Duration::from_secs(5),

@@ -2,7 +2,7 @@
 
 use super::super::cell::Cell;
 use super::super::outcome::Silence;
-use super::{Fault, Part};
+use super::{Fault, Part, Scene};
 
 /// Take-overs in one cell, each of which is measured.
 const ROUNDS: usize = 3;
@@ -22,6 +22,13 @@ pub(super) const FAULTS: &[Fault] = &[
         &[Part::Relay],
         |cell| Box::pin(hangs(cell)),
     ),
+    Fault::new(
+        "relay-hangs-other-fences",
+        "the same with no fence at RabbitMQ, and transactions as the fence at Kafka",
+        &[Part::Relay],
+        |cell| Box::pin(hangs(cell)),
+    )
+    .in_scene(Scene::OtherFences),
     Fault::new("standby-killed", "kill -9 of the standby", &[Part::Relay], |cell| {
         Box::pin(standby_killed(cell))
     }),

@@ -1,0 +1,3 @@
+//! Who leads: fences, take-overs, sharing.
+
+mod permission;
