@@ -172,3 +172,6 @@ fn longest_silence(deliveries: &[Delivery], since: i64, until: i64) -> Option<i6
     let pairs = times.windows(2).filter(|pair| pair[1] > since && pair[0] < until);
     pairs.map(|pair| pair[1] - pair[0]).max()
 }
+
+#[cfg(test)]
+mod tests;
