@@ -185,7 +185,8 @@ these runs) for each time a relay connected again, and everything after a `ledge
 - *back after*: from the mend to the first new message; where nothing had to be mended, the longest
   silence.
 - *unsaid*: duplicates without `x-outbox-resent`, which a predecessor has sent that went on after its
-  successor began. None where there is a fence (RabbitMQ: by default; Kafka: `fence = \"transaction\"`).
+  successor began. None where there is a fence (RabbitMQ: by default; Kafka: `fence = \"transaction\"`); and after a `ledger rebuild`, when nobody
+  knows what had been sent.
 - Numbers in parentheses are I3's named exception: a broker refused single messages (nack, returned,
   no such topic), and those in flight behind them passed. `queue-rejects-strict` is the same with
   `order = \"strict\"`, where there is no such exception.

@@ -119,7 +119,9 @@ pub(super) async fn judge(
             blamed: dead.difference(&bad).count(),
             excused: if refused { report.reordered.len() } else { 0 },
             duplicates_max: again * UNSETTLED_ROWS_MAX + notes.rebuilt * journal.len(),
-            fenced: (*target == "amqp") != faults.iter().any(|f| f.scene == Scene::OtherFences),
+            // Nobody knows what had been sent before a rebuild.
+            fenced: notes.rebuilt == 0
+                && (*target == "amqp") != faults.iter().any(|f| f.scene == Scene::OtherFences),
             recovery_us: recovery(&deliveries, notes),
             failover_us: failovers(&deliveries, notes),
             report,

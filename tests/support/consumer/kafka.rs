@@ -95,6 +95,7 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
     let consumer: StreamConsumer = client(&destination.brokers)
         .set("group.id", format!("consumer-{}", destination.topic))
         .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "50")
         .create()
         .expect("a consumer needs no broker to be made");
@@ -108,6 +109,10 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
     loop {
         // An error is an event about the connection: it comes back, and so do we.
         let Ok(message) = consumer.recv().await else { continue };
+        // A broker that died may send its consumers back: the record is in the log once all the same.
+        if !inbox.is_new(message.partition(), message.offset()) {
+            continue;
+        }
         let mut received = Received {
             content: Content {
                 key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),

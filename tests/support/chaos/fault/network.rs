@@ -1,6 +1,7 @@
 //! Networks that break, between the leader and its brokers, and between the leader and its database.
 
 use super::super::cell::Cell;
+use super::super::outcome::Silence;
 use super::{Fault, Part};
 use crate::support::proxy::Network;
 
@@ -101,11 +102,12 @@ async fn database(cell: &Cell<'_>, network: Network) {
     let leader = cell.leader().await;
     let Some(links) = cell.crew.links(&leader).await else { return };
     let before = links.database.connections();
-    cell.struck();
+    let lasting = matches!(network, Network::Refused | Network::Deaf | Network::BlackHole);
+    cell.struck_as(if lasting { Silence::Failover } else { Silence::Unnamed });
     links.database.set(network);
     match network {
         // Whoever cannot reach the database is succeeded.
-        Network::Refused | Network::Deaf | Network::BlackHole => {
+        _ if lasting => {
             cell.wait_other_leader(&leader).await;
             cell.wait_delivered(MEANWHILE / 2).await;
         }
