@@ -8,6 +8,7 @@ mod classify;
 mod confirms;
 mod connection;
 mod publication;
+mod unseen;
 
 use std::collections::{BTreeSet, VecDeque};
 use std::future::poll_fn;
@@ -18,8 +19,9 @@ use lapin::message::BasicReturnMessage;
 
 use self::classify::{broken, classify_return};
 use self::confirms::Confirms;
-use self::connection::{Connection, Publish, is_aftermath};
+use self::connection::{Connection, is_aftermath};
 use self::publication::{Publication, row_of};
+use self::unseen::Unseen;
 use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
 use crate::config::{AmqpConfig, AmqpFence};
@@ -39,8 +41,8 @@ struct Publishing {
     connection: Connection,
     /// Taken and not published yet.
     waiting: VecDeque<Submission>,
-    /// Published, the confirm not seen yet, in the order of publishing.
-    unseen: VecDeque<Publish>,
+    /// Published, the confirm not seen yet.
+    unseen: Unseen,
     confirms: Confirms,
     /// Refused without asking the broker.
     refused: Vec<Event>,
@@ -123,7 +125,7 @@ impl Publishing {
         Self {
             connection,
             waiting: VecDeque::new(),
-            unseen: VecDeque::new(),
+            unseen: Unseen::default(),
             confirms: Confirms::default(),
             refused: vec![],
             lost: false,
@@ -146,8 +148,10 @@ impl Publishing {
             match Publication::of(&submission, route, self.connection.frame_bytes_max()) {
                 Ok(publication) => {
                     let body = submission.message.payload_bytes();
-                    self.unseen.push_back(self.connection.publish(publication, body));
-                    self.confirms.published(submission.ticket, submission.message.id());
+                    let publish = self.connection.publish(publication, body);
+                    let number =
+                        self.confirms.published(submission.ticket, submission.message.id());
+                    self.unseen.push(number, publish);
                 }
                 Err(refusal) => self.refused.push(Event::Refused(submission.ticket, refusal)),
             }
@@ -185,18 +189,16 @@ impl Publishing {
             // At once, not at `disconnect`: what is unknown now shall not be published later.
             self.connection.cut();
             self.waiting.clear();
-            self.unseen.clear();
+            self.unseen = Unseen::default();
             events.push(Event::Broken(broken));
         }
         if events.len() > before { Poll::Ready(()) } else { Poll::Pending }
     }
 
-    /// Looks at the confirms in the order of publishing, as far as they are there.
+    /// Looks at the confirms that are there.
     fn see_confirms(&mut self, cx: &mut Context<'_>) -> Option<Broken> {
-        while let Some(publish) = self.unseen.front_mut()
-            && let Poll::Ready(outcome) = publish.as_mut().poll(cx)
-        {
-            self.unseen.pop_front();
+        self.unseen.begin_look();
+        while let Poll::Ready((number, outcome)) = self.unseen.poll_next(cx) {
             let (acked, returned) = match outcome {
                 Ok(Confirmation::Ack(returned)) => (true, returned),
                 Ok(Confirmation::Nack(returned)) => (false, returned),
@@ -215,7 +217,7 @@ impl Publishing {
                     });
                 }
             };
-            self.confirms.completed(acked);
+            self.confirms.completed(number, acked);
             if let Some(returned) = returned
                 && let Err(broken) = self.take_return(&returned)
             {

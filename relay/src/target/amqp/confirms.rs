@@ -2,37 +2,38 @@
 //!
 //! lapin hands a returned message to whichever confirm completes next, and completes the confirms of
 //! one `multiple` ack in no order: of 20,000 messages, up to 10 % of the unroutable ones looked
-//! confirmed. What can be relied on: RabbitMQ returns a message before it acknowledges it, and it
-//! acknowledges returned messages in their order. So by the time the whole batch of acks has been
-//! worked through in which a message was confirmed, its return has been handed out, to *some*
-//! confirm. Hence three rules: confirms are looked at strictly in the order of publishing; a return
-//! is matched by the row's id, never by the confirm it came with; and a message counts as confirmed
-//! only at a *barrier*: nothing is outstanding, or a message has been confirmed that was published
-//! after this confirm was seen (so its ack belongs to a later batch).
+//! confirmed. What can be relied on: RabbitMQ returns a message before it acknowledges it. So by the
+//! time the whole batch of acks has been worked through in which a message was confirmed, its return
+//! has been handed out, to *some* confirm. Hence two rules: a return is matched by the row's id, never
+//! by the confirm it came with; and a message counts as confirmed only at its *barrier*: nothing is
+//! outstanding, or a message has been confirmed that was published after this confirm was seen (so its
+//! ack belongs to a later batch). The barrier is each message's own: a queue that withholds its confirms
+//! keeps no message of another queue waiting.
 
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 
 use crate::target::{Event, Reaction, Refusal, Ticket};
 
 /// Everything published on one channel and not yet answered.
 #[derive(Debug, Default)]
 pub(super) struct Confirms {
-    /// In the order of publishing; the first `seen - released` of them have been seen complete.
-    messages: VecDeque<Published>,
+    /// By their number on this channel.
+    messages: HashMap<u64, Published>,
+    /// Complete and not answered, in the order in which that was seen, each with the number of
+    /// messages that had been published by then.
+    complete: VecDeque<(u64, u64)>,
     /// Messages published on this channel.
     published: u64,
-    /// Messages whose completion has been seen.
-    seen: u64,
-    /// Messages answered.
-    released: u64,
+    /// Messages whose completion has not been seen.
+    outstanding: usize,
+    /// The number behind the highest message whose completion has been seen.
+    seen_end: u64,
 }
 
 #[derive(Debug)]
 struct Published {
     ticket: Ticket,
     row: i64,
-    /// How many messages had been published when the completion of this one was seen.
-    published_when_seen: u64,
     /// Nacked, or returned: a return says more, and may come first.
     refusal: Option<Refusal>,
 }
@@ -42,22 +43,25 @@ struct Published {
 pub(super) struct UnknownReturn;
 
 impl Confirms {
-    /// A message was published, after all others so far.
-    pub(super) fn published(&mut self, ticket: Ticket, row: i64) {
+    /// A message was published, after all others so far; returns its number.
+    pub(super) fn published(&mut self, ticket: Ticket, row: i64) -> u64 {
+        let number = self.published;
         self.published += 1;
-        self.messages.push_back(Published { ticket, row, published_when_seen: 0, refusal: None });
+        self.outstanding += 1;
+        self.messages.insert(number, Published { ticket, row, refusal: None });
+        number
     }
 
-    /// The completion of the next message, in the order of publishing, was seen.
-    pub(super) fn completed(&mut self, acked: bool) {
-        let place = usize::try_from(self.seen - self.released).expect("bounded by the window");
-        let message = self.messages.get_mut(place).expect("only what was published completes");
-        message.published_when_seen = self.published;
+    /// The completion of message `number` was seen.
+    pub(super) fn completed(&mut self, number: u64, acked: bool) {
+        let message = self.messages.get_mut(&number).expect("only what was published completes");
         if !acked && message.refusal.is_none() {
             let reason = "nacked by the broker".to_owned();
             message.refusal = Some(Refusal { reaction: Reaction::Retry, reason });
         }
-        self.seen += 1;
+        self.outstanding -= 1;
+        self.seen_end = self.seen_end.max(number + 1);
+        self.complete.push_back((number, self.published));
     }
 
     /// A message came back. `row` stands in its own header.
@@ -65,20 +69,20 @@ impl Confirms {
     /// # Errors
     /// No message of that row is in flight.
     pub(super) fn returned(&mut self, row: i64, refusal: Refusal) -> Result<(), UnknownReturn> {
-        // Looked for one by one: a return is rare, and rows are not always published by ascending id.
-        let message = self.messages.iter_mut().find(|m| m.row == row).ok_or(UnknownReturn)?;
+        // Looked for one by one: a return is rare.
+        let message = self.messages.values_mut().find(|m| m.row == row).ok_or(UnknownReturn)?;
         message.refusal = Some(refusal);
         Ok(())
     }
 
-    /// Answers what lies behind a barrier.
+    /// Answers what lies behind its barrier. To be called once every completion that is there was
+    /// seen: the one with a message's return may have come in the same moment as its barrier.
     pub(super) fn release(&mut self, events: &mut Vec<Event>) {
-        while self.released < self.seen
-            && let Some(first) = self.messages.front()
-            && (self.seen == self.published || self.seen > first.published_when_seen)
-            && let Some(message) = self.messages.pop_front()
+        while let Some(&(number, published)) = self.complete.front()
+            && (self.outstanding == 0 || self.seen_end > published)
         {
-            self.released += 1;
+            self.complete.pop_front();
+            let Some(message) = self.messages.remove(&number) else { continue };
             events.push(match message.refusal {
                 None => Event::Confirmed(message.ticket),
                 Some(refusal) => Event::Refused(message.ticket, refusal),
@@ -97,7 +101,9 @@ mod tests {
 
     /// Publishes rows `from..to`, with the row as the ticket.
     fn publish(confirms: &mut Confirms, rows: std::ops::Range<i64>) {
-        rows.for_each(|row| confirms.published(row.unsigned_abs(), row));
+        rows.for_each(|row| {
+            confirms.published(row.unsigned_abs(), row);
+        });
     }
 
     fn released(confirms: &mut Confirms) -> Vec<(Ticket, bool)> {
@@ -116,7 +122,7 @@ mod tests {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 1..2);
         assert_eq!(released(&mut confirms), []);
-        confirms.completed(true);
+        confirms.completed(0, true);
         assert_eq!(released(&mut confirms), [(1, true)]);
     }
 
@@ -124,10 +130,10 @@ mod tests {
     fn the_last_of_a_batch_frees_all_of_it() {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 1..4);
-        confirms.completed(true);
-        confirms.completed(true);
+        confirms.completed(0, true);
+        confirms.completed(1, true);
         assert_eq!(released(&mut confirms), [], "the third was published before these were seen");
-        confirms.completed(true);
+        confirms.completed(2, true);
         assert_eq!(released(&mut confirms), [(1, true), (2, true), (3, true)]);
     }
 
@@ -135,16 +141,16 @@ mod tests {
     fn a_later_publish_is_a_barrier() {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 1..3);
-        confirms.completed(true);
+        confirms.completed(0, true);
         publish(&mut confirms, 3..5);
-        confirms.completed(true);
+        confirms.completed(1, true);
         assert_eq!(released(&mut confirms), [], "3 is the first published after 1 was seen");
-        confirms.completed(true);
+        confirms.completed(2, true);
         assert_eq!(released(&mut confirms), [(1, true)], "5 would be the first after 2 was seen");
         publish(&mut confirms, 5..6);
-        confirms.completed(true);
+        confirms.completed(3, true);
         assert_eq!(released(&mut confirms), []);
-        confirms.completed(true);
+        confirms.completed(4, true);
         assert_eq!(released(&mut confirms), [(2, true), (3, true), (4, true), (5, true)]);
     }
 
@@ -152,12 +158,12 @@ mod tests {
     fn a_return_blames_its_own_row_and_outweighs_ack_and_nack() {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 1..5);
-        confirms.completed(true);
+        confirms.completed(0, true);
         confirms.returned(1, unroutable()).unwrap();
         confirms.returned(3, unroutable()).unwrap();
-        confirms.completed(false);
-        confirms.completed(false);
-        confirms.completed(true);
+        confirms.completed(1, false);
+        confirms.completed(2, false);
+        confirms.completed(3, true);
         let mut events = vec![];
         confirms.release(&mut events);
         let nacked = Refusal { reaction: Reaction::Retry, reason: "nacked by the broker".into() };
@@ -177,5 +183,22 @@ mod tests {
         let mut confirms = Confirms::default();
         publish(&mut confirms, 1..2);
         assert_eq!(confirms.returned(2, unroutable()), Err(UnknownReturn));
+    }
+
+    #[test]
+    fn a_message_that_is_never_confirmed_keeps_no_other_waiting() {
+        let mut confirms = Confirms::default();
+        publish(&mut confirms, 1..4);
+        confirms.completed(2, true);
+        confirms.completed(1, true);
+        assert_eq!(released(&mut confirms), [], "their batch may not be over");
+        publish(&mut confirms, 4..5);
+        confirms.completed(3, true);
+        assert_eq!(released(&mut confirms), [(3, true), (2, true)]);
+        publish(&mut confirms, 5..6);
+        confirms.completed(4, true);
+        assert_eq!(released(&mut confirms), [(4, true)]);
+        confirms.completed(0, true);
+        assert_eq!(released(&mut confirms), [(5, true), (1, true)]);
     }
 }

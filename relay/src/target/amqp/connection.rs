@@ -110,7 +110,7 @@ impl Connection {
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {
-        let host = host(&uri).to_owned();
+        let host = uri.authority.host.clone();
         let authority = (host.as_str(), uri.authority.port);
         let addresses: Vec<_> = tokio::net::lookup_host(authority).await?.collect();
         let socket = SocketGuard(Arc::default());
@@ -245,16 +245,22 @@ fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
     if let Some(password) = &config.password {
         uri.authority.userinfo.password = password.expose_secret().to_owned();
     }
+    // The library takes an IPv6 address for no host, and no host for localhost.
+    if let Some(address) = ipv6_host(&config.url) {
+        uri.authority.host = address.to_owned();
+    }
     // At least a second: 0 would switch heartbeats off.
     let seconds = config.heartbeat.as_secs().clamp(1, u16::MAX.into());
     uri.query.heartbeat = u16::try_from(seconds).ok();
     Ok(uri)
 }
 
-/// An IPv6 address stands in brackets in a url, and nowhere else.
-fn host(uri: &AMQPUri) -> &str {
-    let host = uri.authority.host.as_str();
-    host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host)
+/// The IPv6 address that stands as the host of a url, without its brackets.
+fn ipv6_host(url: &str) -> Option<&str> {
+    let (_, rest) = url.split_once("://")?;
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    Some(host.strip_prefix('[')?.split_once(']')?.0)
 }
 
 fn configuration(reason: String, hint: &str) -> ConnectError {
@@ -318,15 +324,18 @@ impl Drop for SocketGuard {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::ipv6_host;
 
-    #[tokio::test]
-    async fn an_ipv6_address_is_one_without_its_brackets() {
-        let uri: AMQPUri = "amqps://relay@[::1]:5673/%2f".parse().unwrap();
-        assert_eq!(host(&uri), "::1");
-        let mut found = tokio::net::lookup_host((host(&uri), uri.authority.port)).await.unwrap();
-        assert_eq!(found.next(), Some("[::1]:5673".parse().unwrap()));
-        let uri: AMQPUri = "amqp://relay@mq/%2f".parse().unwrap();
-        assert_eq!(host(&uri), "mq");
+    #[test]
+    fn an_ipv6_address_is_a_host() {
+        for (url, host) in [
+            ("amqps://relay@[2001:db8::1]:5673/%2f", Some("2001:db8::1")),
+            ("amqp://[::1]/%2f", Some("::1")),
+            ("amqp://[::1]?heartbeat=1", Some("::1")),
+            ("amqp://relay@mq/%2f[::1]", None),
+            ("amqp://127.0.0.1:5672", None),
+        ] {
+            assert_eq!(ipv6_host(url), host, "{url}");
+        }
     }
 }
