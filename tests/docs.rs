@@ -2,6 +2,7 @@
 //! Only addresses are put in the place of `localhost`.
 
 mod block;
+mod failure;
 mod scene;
 
 use std::fs;

@@ -8,6 +8,7 @@
 mod support;
 
 mod admin;
+mod chaos;
 mod config;
 mod crash;
 mod daemon;

@@ -7,6 +7,8 @@
 //!                       relay ──► broker ──► consumer ──► deliveries ──►  checker ──► report
 //! ```
 
+#[allow(dead_code, reason = "./dev chaos uses the rest of it")]
+pub(crate) mod chaos;
 pub(crate) mod checker;
 pub(crate) mod consumer;
 pub(crate) mod content;

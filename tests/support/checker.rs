@@ -96,6 +96,7 @@ pub(crate) fn check(journal: &[Committed], deliveries: &[Delivery]) -> Report {
         let again = delivery.message_id.is_some_and(|id| received.contains(&id));
         if first_of_row.is_some() || again {
             report.duplicates += 1;
+            report.unsaid += usize::from(delivery.resent.is_none());
             let same = known.is_some_and(|known| known.digest == delivery.digest);
             report.identical += usize::from(first_of_row.unwrap_or(same) && same);
         }

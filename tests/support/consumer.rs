@@ -6,7 +6,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -22,12 +22,15 @@ mod kafka;
 pub(crate) use amqp::{AmqpDestination, QueueKind};
 pub(crate) use kafka::KafkaDestination;
 
+/// A consumer that has not come to the end by then is replaced.
+const STALLED_AFTER: Duration = Duration::from_secs(15);
+
 /// One consumer of one queue or topic.
 pub(crate) struct Consumer {
     inbox: Arc<Inbox>,
     destination: Destination,
     /// Owns the reading task.
-    _task: JoinSet<()>,
+    task: Mutex<JoinSet<()>>,
 }
 
 /// Where a consumer reads.
@@ -51,12 +54,24 @@ impl Consumer {
     /// Starts reading; the destination was declared before.
     pub(crate) fn start(destination: Destination) -> Self {
         let inbox = Arc::new(Inbox::default());
-        let mut task = JoinSet::new();
-        match destination.clone() {
-            Destination::Amqp(amqp) => task.spawn(amqp::consume(amqp, inbox.clone())),
-            Destination::Kafka(kafka) => task.spawn(kafka::consume(kafka, inbox.clone())),
-        };
-        Self { inbox, destination, _task: task }
+        let task = Mutex::new(read(&destination, &inbox));
+        Self { inbox, destination, task }
+    }
+
+    /// Where it reads.
+    pub(crate) fn destination(&self) -> &Destination {
+        &self.destination
+    }
+
+    /// Reads from the beginning of a destination that was made anew under the same name.
+    pub(crate) fn begin_again(&self) {
+        self.inbox.state().offsets.clear();
+        self.reconnect();
+    }
+
+    fn reconnect(&self) {
+        let mut task = self.task.lock().expect("nobody panics while holding the task");
+        *task = read(&self.destination, &self.inbox);
     }
 
     /// The exchange in front of it, if it reads from RabbitMQ.
@@ -95,11 +110,26 @@ impl Consumer {
             Destination::Kafka(kafka) => kafka::put_marks(kafka).await,
         };
         let mut seen = self.inbox.marks_seen.subscribe();
-        let all = wait_for(format!("the end of {}", self.destination.name()), async {
+        let mut all = async || {
             seen.wait_for(|_| marks.is_subset(&self.inbox.state().marks)).await.map(|_| ())
-        });
-        all.await.expect("the inbox lives as long as the consumer");
+        };
+        if tokio::time::timeout(STALLED_AFTER, all()).await.is_err() {
+            // A client library may not recover from what its broker has been through. What is there is
+            // read by another one.
+            self.reconnect();
+        }
+        let end = wait_for(format!("the end of {}", self.destination.name()), all()).await;
+        end.expect("the inbox lives as long as the consumer");
     }
+}
+
+fn read(destination: &Destination, inbox: &Arc<Inbox>) -> JoinSet<()> {
+    let mut task = JoinSet::new();
+    match destination.clone() {
+        Destination::Amqp(amqp) => task.spawn(amqp::consume(amqp, inbox.clone())),
+        Destination::Kafka(kafka) => task.spawn(kafka::consume(kafka, inbox.clone())),
+    };
+    task
 }
 
 /// What has arrived, and who waits for more.
@@ -114,6 +144,8 @@ struct Inbox {
 struct State {
     deliveries: Vec<Delivery>,
     ids: HashSet<Uuid>,
+    /// Kafka: partition and offset of every record.
+    offsets: HashSet<(i32, i64)>,
     marks: HashSet<Uuid>,
 }
 
@@ -132,6 +164,11 @@ struct Received {
 impl Inbox {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect("nobody panics while holding the inbox")
+    }
+
+    /// Whether this record was not read before.
+    fn is_new(&self, partition: i32, offset: i64) -> bool {
+        self.state().offsets.insert((partition, offset))
     }
 
     fn record(&self, received: Received) {

@@ -37,19 +37,30 @@ impl Database {
     /// On the server at this url (see [`Services`]), migrated, in schema `outbox`.
     pub(crate) async fn create_on(server_url: &str) -> Self {
         let database = Self::create_empty_on(server_url).await;
-        let mut session = database.connect().await;
+        database.migrate().await;
+        database
+    }
+
+    /// Installs the outbox, in schema `outbox`.
+    pub(crate) async fn migrate(&self) {
+        let mut session = self.connect().await;
         if let Err(error) =
             schema::migrate(&mut session, &Schema::default(), &Options::default()).await
         {
             panic!("cannot migrate the test's database: {error:?}");
         }
-        database
     }
 
     /// On the server at this url, without an outbox.
     pub(crate) async fn create_empty_on(server_url: &str) -> Self {
+        Self::create_empty_in(server_url, "pg_default").await
+    }
+
+    /// On the server at this url, in this tablespace, without an outbox.
+    pub(crate) async fn create_empty_in(server_url: &str, tablespace: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        Session::connect(server_url).await.run(&format!("CREATE DATABASE {name}")).await;
+        let create = format!("CREATE DATABASE {name} TABLESPACE {tablespace}");
+        Session::connect(server_url).await.run(&create).await;
         let server = match server_url.parse::<tokio_postgres::Config>() {
             Ok(server) => server,
             Err(error) => panic!("{server_url}: {error}"),
@@ -83,7 +94,12 @@ impl Database {
 
     /// A new role with the relay's rights and nothing else.
     pub(crate) async fn create_relay(&self) -> String {
-        let role = self.create_role("relay").await;
+        self.create_relay_named("relay").await
+    }
+
+    /// Like [`create_relay`](Self::create_relay), for one of several: by its role it is known in `pg_stat_activity`.
+    pub(crate) async fn create_relay_named(&self, suffix: &str) -> String {
+        let role = self.create_role(suffix).await;
         self.run("SELECT outbox.grant_relay(quote_ident($1)::regrole)", &role).await;
         role
     }

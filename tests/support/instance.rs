@@ -7,6 +7,7 @@ use tokio::process::Command;
 use uuid::Uuid;
 
 use super::patience::wait_for;
+use super::relay::signal;
 use super::services::Services;
 
 /// What kind of service.
@@ -16,13 +17,18 @@ pub(crate) enum Kind {
     PgBouncer,
     RabbitMq,
     Kafka,
+    /// Three brokers, of which one can be killed.
+    Kafka3,
 }
 
 /// A running (or stopped) instance; killed when dropped.
 pub(crate) struct Instance {
     kind: Kind,
     folder: PathBuf,
-    url: String,
+    /// What it said when it started, `NAME=value` a line.
+    facts: String,
+    /// More variables of its environment, also when it starts again.
+    environment: String,
 }
 
 impl Instance {
@@ -33,11 +39,15 @@ impl Instance {
 
     /// The same with what `./dev` wants to know of it, or with settings of its own.
     pub(crate) async fn start_with(kind: Kind, arguments: &[&str]) -> Self {
+        Self::start_in("", kind, arguments).await
+    }
+
+    /// The same with variables of its environment (`NAME=value`, with blanks between them).
+    pub(crate) async fn start_in(environment: &str, kind: Kind, arguments: &[&str]) -> Self {
         let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
-        let mut instance = Self { kind, folder, url: String::new() };
-        let facts = instance.run("start", arguments).await;
-        let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
-        instance.url = url.expect("a started service says where it is").to_owned();
+        let environment = environment.to_owned();
+        let mut instance = Self { kind, folder, facts: String::new(), environment };
+        instance.facts = instance.run("start", arguments).await;
         instance
     }
 
@@ -53,12 +63,42 @@ impl Instance {
 
     /// Where clients find it.
     pub(crate) fn url(&self) -> &str {
-        &self.url
+        self.fact("URL")
+    }
+
+    /// Something else that it said about itself.
+    pub(crate) fn fact(&self, name: &str) -> &str {
+        let mut facts = self.facts.lines().filter_map(|line| line.split_once('='));
+        let found = facts.find_map(|(fact, value)| (fact == name).then_some(value));
+        found.unwrap_or_else(|| panic!("a started {} says its {name}", self.kind.name()))
     }
 
     /// Starts it again and waits until it answers.
     pub(crate) async fn start_again(&self) {
         self.run("start", &[]).await;
+    }
+
+    /// Sends a signal to its process: `STOP`, `CONT`.
+    pub(crate) async fn signal(&self, name: &str) {
+        let file = self.folder.join(format!("{}.pid", self.kind.name()));
+        let pid = std::fs::read_to_string(file).expect("a started service has a process");
+        signal(pid.trim().parse().expect("a process has a number"), name).await;
+    }
+
+    /// Ends one broker of three without a warning.
+    pub(crate) async fn kill_node(&self, number: usize) {
+        self.run_node(number, "kill").await;
+    }
+
+    /// Starts a killed one of three again; one that runs is left alone.
+    pub(crate) async fn start_node(&self, number: usize) {
+        self.run_node(number, "start").await;
+    }
+
+    async fn run_node(&self, number: usize, action: &str) {
+        let mut command = Command::new(Services::brokers());
+        command.args(["kafka", action]).arg(self.folder.join(number.to_string()));
+        output(&format!("broker {number} to {action}"), command).await;
     }
 
     /// Asks it to end and waits until it has.
@@ -88,6 +128,7 @@ impl Instance {
     async fn run(&self, action: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(Services::brokers());
         command.args([self.kind.name(), action]).arg(&self.folder).args(arguments);
+        command.env("OUTBOX_DEV_SERVICE_ENV", &self.environment);
         output(&format!("{} to {action}", self.kind.name()), command).await
     }
 }
@@ -116,6 +157,7 @@ impl Kind {
             Self::PgBouncer => "pgbouncer",
             Self::RabbitMq => "rabbitmq",
             Self::Kafka => "kafka",
+            Self::Kafka3 => "kafka3",
         }
     }
 }

@@ -1,14 +1,18 @@
-//! A TCP proxy whose network can be broken: cut, refused, or silent.
+//! A TCP proxy whose network can be broken, in every way that a network breaks: reset, refused,
+//! silent in one direction or both, half open, or cut in the middle of a frame.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream, tcp::OwnedReadHalf, tcp::OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use super::patience::wait_for;
+use super::patience::{LOOK_INTERVAL, wait_for};
+
+mod link;
+
+use link::serve;
 
 /// What the network does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,10 +21,19 @@ pub(crate) enum Network {
     Up,
     /// Connections are reset, new ones as well.
     Down,
+    /// Connections are reset, and nobody listens for new ones.
+    Refused,
     /// Bytes from the server are held back; connections stay open.
     Deaf,
     /// Bytes from the client are held back; connections stay open.
     Mute,
+    /// Bytes are held back in both directions; new connections are accepted and lead nowhere.
+    BlackHole,
+    /// The clients of the connections that stand are cut off, and the server is not told: for it
+    /// they are open. New ones pass.
+    HalfOpen,
+    /// Every connection is cut after so many bytes of its client, in the middle of whatever that is.
+    CutAfter(usize),
 }
 
 /// A proxy in front of one server.
@@ -29,7 +42,7 @@ pub(crate) struct Proxy {
     network: watch::Sender<Network>,
     /// `host:port`
     server: watch::Sender<Arc<str>>,
-    /// Connections asked for so far, refused ones included.
+    /// Connections asked for so far, reset ones included; refused ones are not seen.
     connections: watch::Receiver<usize>,
     _acceptor: JoinSet<()>,
 }
@@ -37,7 +50,14 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Listens on a free port for clients of `server` (`host:port`).
     pub(crate) async fn start(server: &str) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("loopback has a free port");
+        Self::start_at("127.0.0.1:0", server).await
+    }
+
+    /// Listens at `address`, which somebody else has chosen.
+    pub(crate) async fn start_at(address: &str, server: &str) -> Self {
+        let listener = TcpListener::bind(address).await;
+        let listener =
+            listener.unwrap_or_else(|error| panic!("cannot listen at {address}: {error}"));
         let address = listener.local_addr().expect("a bound socket has an address");
         let network = watch::Sender::new(Network::Up);
         let (count, connections) = watch::channel(0);
@@ -65,6 +85,11 @@ impl Proxy {
         self.network.send_replace(network);
     }
 
+    /// How many connections were asked for so far.
+    pub(crate) fn connections(&self) -> usize {
+        *self.connections.borrow()
+    }
+
     /// Waits until the client has asked for `count` more connections.
     pub(crate) async fn wait_connections(&self, count: usize) {
         let mut connections = self.connections.clone();
@@ -85,54 +110,54 @@ fn server_of(url: &str) -> std::ops::Range<usize> {
 async fn accept(
     listener: TcpListener,
     server: watch::Receiver<Arc<str>>,
-    network: watch::Receiver<Network>,
+    mut network: watch::Receiver<Network>,
     count: watch::Sender<usize>,
 ) {
+    let address = listener.local_addr().expect("a bound socket has an address");
+    let mut listener = Some(listener);
     let mut connections = JoinSet::new();
     loop {
+        let refused = *network.borrow_and_update() == Network::Refused;
+        match &listener {
+            // Only a closed socket refuses.
+            Some(_) if refused => listener = None,
+            None if !refused => listener = TcpListener::bind(address).await.ok(),
+            _ => {}
+        }
         tokio::select! {
-            accepted = listener.accept() => {
-                let Ok((client, _)) = accepted else { continue };
+            Some(client) = next_client(listener.as_ref()) => {
                 count.send_modify(|count| *count += 1);
                 let server = server.borrow().clone();
-                connections.spawn(serve(client, server, network.clone()));
+                connections.spawn(connect(client, server, network.clone()));
             }
+            changed = network.changed() => if changed.is_err() { return },
             Some(_) = connections.join_next() => {}
+            // The port could not be had again yet.
+            () = tokio::time::sleep(LOOK_INTERVAL), if listener.is_none() && !refused => {}
         }
     }
 }
 
-/// Dropping both ends closes them: that is what a cut looks like.
-async fn serve(client: TcpStream, server: Arc<str>, mut network: watch::Receiver<Network>) {
-    if *network.borrow() == Network::Down {
-        return;
-    }
-    let Ok(server) = TcpStream::connect(&*server).await else { return };
-    let (from_client, to_client) = client.into_split();
-    let (from_server, to_server) = server.into_split();
-    let (mute, deaf) = (network.clone(), network.clone());
-    tokio::select! {
-        _ = copy(from_client, to_server, mute, Network::Mute) => {}
-        _ = copy(from_server, to_client, deaf, Network::Deaf) => {}
-        _ = network.wait_for(|&network| network == Network::Down) => {}
+async fn next_client(listener: Option<&TcpListener>) -> Option<TcpStream> {
+    match listener {
+        Some(listener) => listener.accept().await.ok().map(|(client, _)| client),
+        None => None,
     }
 }
 
-async fn copy(
-    mut from: OwnedReadHalf,
-    mut to: OwnedWriteHalf,
-    mut network: watch::Receiver<Network>,
-    held: Network,
-) -> std::io::Result<()> {
-    let mut buffer = vec![0; 64 * 1024];
-    loop {
-        let len = from.read(&mut buffer).await?;
-        if len == 0 {
-            return Ok(());
+async fn connect(client: TcpStream, server: Arc<str>, mut network: watch::Receiver<Network>) {
+    let now = *network.borrow_and_update();
+    match now {
+        Network::Down | Network::Refused => return,
+        Network::BlackHole => {
+            // Whoever waits in a black hole stays there: its packets were lost.
+            let _ = network.wait_for(|&network| network != Network::BlackHole).await;
+            return;
         }
-        // A closed channel is a proxy that is gone: the read above ends it.
-        let _ = network.wait_for(|&network| network != held).await;
-        to.write_all(&buffer[..len]).await?;
+        _ => {}
+    }
+    if let Ok(server) = TcpStream::connect(&*server).await {
+        serve(client, server, network).await;
     }
 }
 

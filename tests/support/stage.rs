@@ -65,6 +65,26 @@ impl Stage {
         self
     }
 
+    /// Target `amqp`'s destination.
+    pub(crate) fn amqp(&self) -> &AmqpDestination {
+        let mut destinations = self.consumers.iter().map(|(_, consumer)| consumer.destination());
+        let amqp = destinations.find_map(|destination| match destination {
+            Destination::Amqp(amqp) => Some(amqp),
+            Destination::Kafka(_) => None,
+        });
+        amqp.expect("the stage has a target `amqp`")
+    }
+
+    /// Target `kafka`'s destination.
+    pub(crate) fn kafka(&self) -> &KafkaDestination {
+        let mut destinations = self.consumers.iter().map(|(_, consumer)| consumer.destination());
+        let kafka = destinations.find_map(|destination| match destination {
+            Destination::Kafka(kafka) => Some(kafka),
+            Destination::Amqp(_) => None,
+        });
+        kafka.expect("the stage has a target `kafka`")
+    }
+
     pub(crate) async fn session(&self) -> Session {
         self.database.connect().await
     }

@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
+use tokio::sync::{RwLock, RwLockWriteGuard};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -78,6 +79,8 @@ pub(crate) struct Writer {
 #[derive(Default)]
 struct Shared {
     stop: CancellationToken,
+    /// Held for writing by whoever wants no transaction to be under way.
+    pause: RwLock<()>,
     committed: AtomicUsize,
     /// When the reply to the commit came, by message.
     commit_times: Mutex<HashMap<Uuid, i64>>,
@@ -123,6 +126,11 @@ impl Writer {
         self.connections.is_empty()
     }
 
+    /// Lets every connection end its transaction and begin no other until the guard is dropped.
+    pub(crate) async fn pause(&self) -> RwLockWriteGuard<'_, ()> {
+        self.shared.pause.write().await
+    }
+
     /// Waits until `count` messages are committed.
     pub(crate) async fn wait_committed(&self, count: usize) {
         until("the writer's commits", async || (self.committed() >= count).then_some(())).await;
@@ -157,8 +165,10 @@ async fn write(url: String, plan: Plan, mut rng: Rng, number: usize, shared: Arc
         };
         while !enough() {
             // An error leaves the fate of the transaction open; `business` will tell.
+            let turn = shared.pause.read().await;
             let Ok(committed) = connection.transaction(&mut rng, &plan.mix).await else { break };
             shared.note(committed);
+            drop(turn);
             if !plan.pause.is_zero() {
                 tokio::time::sleep(plan.pause).await;
             }

@@ -23,6 +23,9 @@ pub(crate) struct Report {
     pub(crate) duplicates: usize,
     /// Duplicates with the message id and the content of the first.
     pub(crate) identical: usize,
+    /// Duplicates that do not say that they were sent again (`x-outbox-resent`): what a predecessor
+    /// sends after its successor's first message looks like that.
+    pub(crate) unsaid: usize,
     /// From the writer's commit reply to the first delivery, ascending, microseconds. Negative when
     /// the message was there before the reply.
     pub(crate) latencies_us: Vec<i64>,
@@ -73,7 +76,21 @@ broker     committed  received   lost  phantom  out of order  duplicates  same i
         )
     }
 
-    fn examples(&self) -> String {
+    /// Adds what another part of the same run came to.
+    pub(crate) fn add(&mut self, other: Self) {
+        self.committed += other.committed;
+        self.received += other.received;
+        self.lost.extend(other.lost);
+        self.phantom.extend(other.phantom);
+        self.reordered.extend(other.reordered);
+        self.duplicates += other.duplicates;
+        self.identical += other.identical;
+        self.unsaid += other.unsaid;
+        self.latencies_us.extend(other.latencies_us);
+        self.latencies_us.sort_unstable();
+    }
+
+    pub(crate) fn examples(&self) -> String {
         let mut text = String::new();
         let mut list = |name: &str, items: &[&dyn fmt::Debug]| {
             for item in items {

@@ -178,3 +178,26 @@ proptest! {
         prop_assert_eq!(!check(&journal, &deliveries).is_exact(), disorder);
     }
 }
+
+#[test]
+fn a_duplicate_that_does_not_say_so_is_counted() {
+    let journal = journal(3, 1);
+    let mut deliveries = deliver_all(&journal);
+    let again = |n: usize, resent: Option<&str>| Delivery {
+        resent: resent.map(str::to_owned),
+        ..deliver(n, &journal[n])
+    };
+    deliveries.extend([again(0, Some("takeover")), again(1, None)]);
+    let report = check(&journal, &deliveries);
+    assert_eq!((report.duplicates, report.identical, report.unsaid), (2, 2, 1));
+}
+
+#[test]
+fn two_parts_add_up() {
+    let journal = journal(10, 2);
+    let (first, second) = journal.split_at(4);
+    let mut sum = check(first, &deliver_all(first));
+    sum.add(check(second, &[]));
+    assert_eq!((sum.committed, sum.received, sum.lost.len()), (10, 4, 6));
+    assert_eq!(sum.latencies_us.len(), 4);
+}

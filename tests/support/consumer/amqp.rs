@@ -8,7 +8,8 @@ use futures_util::StreamExt;
 use lapin::message::Delivery;
 use lapin::options::{
     BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions,
-    ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions,
+    ExchangeDeclareOptions, ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use lapin::{BasicProperties, Channel, Connection, ConnectionProperties, ExchangeKind};
@@ -98,6 +99,28 @@ impl AmqpDestination {
         channel.queue_declare(queue.clone(), QueueDeclareOptions::durable(), arguments).await?;
         let (pattern, options) = (short(pattern), QueueBindOptions::default());
         channel.queue_bind(queue, exchange, pattern, options, FieldTable::default()).await?;
+        connection.close(200, short("done")).await
+    }
+}
+
+/// What is done to a destination while it is in use.
+impl AmqpDestination {
+    /// Deletes the queue as soon as nothing is in it that its consumer has not been sent.
+    pub(crate) async fn delete_empty_queue(&self) {
+        until("the queue to be empty", async || {
+            let connection = connect(&self.url).await.ok()?;
+            let channel = connection.create_channel().await.ok()?;
+            let options = QueueDeleteOptions { if_empty: true, ..Default::default() };
+            channel.queue_delete(short(&self.queue), options).await.ok().map(|_| ())
+        })
+        .await;
+    }
+
+    /// Deletes the exchange; its bindings go with it.
+    pub(crate) async fn delete_exchange(&self) -> lapin::Result<()> {
+        let connection = connect(&self.url).await?;
+        let channel = connection.create_channel().await?;
+        channel.exchange_delete(short(&self.exchange), ExchangeDeleteOptions::default()).await?;
         connection.close(200, short("done")).await
     }
 }

@@ -33,9 +33,22 @@ pub(crate) struct KafkaDestination {
 impl KafkaDestination {
     /// Creates the topic and waits until it can be used.
     pub(crate) async fn create(brokers: &str, topic: &str, partitions: i32) -> Self {
-        let admin: AdminClient<DefaultClientContext> =
-            client(brokers).create().expect("an admin client needs no broker to be made");
-        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1));
+        Self::create_with(brokers, topic, partitions, 1, &[]).await
+    }
+
+    /// With `copies` of each partition, and settings of its own.
+    pub(crate) async fn create_with(
+        brokers: &str,
+        topic: &str,
+        partitions: i32,
+        copies: i32,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        let admin = admin(brokers);
+        let mut new = NewTopic::new(topic, partitions, TopicReplication::Fixed(copies));
+        for (name, value) in settings {
+            new = new.set(name, value);
+        }
         let options = AdminOptions::new().operation_timeout(Some(PATIENCE));
         until("Kafka to create a topic", async || {
             let results = admin.create_topics([&new], &options).await.ok()?;
@@ -47,14 +60,29 @@ impl KafkaDestination {
         .await;
         Self { brokers: brokers.into(), topic: topic.into(), partitions }
     }
+
+    /// Deletes the topic with everything in it.
+    pub(crate) async fn delete(&self) {
+        let (admin, options) = (admin(&self.brokers), AdminOptions::new());
+        until("Kafka to delete a topic", async || {
+            let results = admin.delete_topics(&[&self.topic], &options).await.ok()?;
+            match results.into_iter().next()? {
+                Ok(_) | Err((_, RDKafkaErrorCode::UnknownTopicOrPartition)) => Some(()),
+                Err((_, _)) => None,
+            }
+        })
+        .await;
+    }
+}
+
+fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
+    client(brokers).create().expect("an admin client needs no broker to be made")
 }
 
 impl KafkaDestination {
     /// Sets the topic's limit for a batch, and thereby for a message.
     pub(crate) async fn set_max_message_bytes(&self, bytes: usize) {
-        let admin: AdminClient<DefaultClientContext> =
-            client(&self.brokers).create().expect("an admin client needs no broker to be made");
-        let bytes = bytes.to_string();
+        let (admin, bytes) = (admin(&self.brokers), bytes.to_string());
         let config = AlterConfig::new(ResourceSpecifier::Topic(&self.topic))
             .set("max.message.bytes", &bytes);
         let results = admin.alter_configs([&config], &AdminOptions::new()).await;
@@ -68,6 +96,7 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
     let consumer: StreamConsumer = client(&destination.brokers)
         .set("group.id", format!("consumer-{}", destination.topic))
         .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
         .set("fetch.wait.max.ms", "50")
         .create()
         .expect("a consumer needs no broker to be made");
@@ -81,6 +110,10 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
     loop {
         // An error is an event about the connection: it comes back, and so do we.
         let Ok(message) = consumer.recv().await else { continue };
+        // A broker that died may send its consumers back: the record is in the log once all the same.
+        if !inbox.is_new(message.partition(), message.offset()) {
+            continue;
+        }
         let mut received = Received {
             content: Content {
                 key: message.key().map(|key| String::from_utf8_lossy(key).into_owned()),
