@@ -53,12 +53,7 @@ impl Instance {
 
     /// Starts a standby that streams from another PostgreSQL of this kind.
     pub(crate) async fn start_replica_of(primary: &Self) -> Self {
-        let folder = Services::folder().join(Uuid::now_v7().simple().to_string());
-        let mut instance = Self { kind: Kind::Postgres, folder, url: String::new() };
-        let facts = instance.run("start", &[&format!("replica_of={}", primary.url)]).await;
-        let url = facts.lines().find_map(|line| line.strip_prefix("URL="));
-        instance.url = url.expect("a started service says where it is").to_owned();
-        instance
+        Self::start_with(Kind::Postgres, &[&format!("replica_of={}", primary.url())]).await
     }
 
     /// Where clients find it.

@@ -58,6 +58,7 @@ fn what_is_excused_is_as_much_as_there_is() {
 #[test]
 fn a_silence_spans_the_strike_or_comes_after_it() {
     let at = |n: u128, received_at_us| Delivery {
+        relay: None,
         message_id: Some(Uuid::from_u128(n)),
         row_id: None,
         digest: [0; 32],
