@@ -200,16 +200,7 @@ async fn run_once<T: Target + 'static>(
     tasks.spawn(read(context.clone(), reader, start, ports));
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
-    let answer_timeout = context.database.statement_timeout + context.database.connect_timeout;
-    tasks.spawn(write_marks(
-        lease,
-        marker,
-        ping_interval,
-        mark_queue,
-        marked_queue,
-        lock,
-        answer_timeout,
-    ));
+    tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));
     let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();

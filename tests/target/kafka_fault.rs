@@ -60,7 +60,8 @@ async fn a_row_above_the_topics_limit_is_a_suspect() {
         panic!("{:?}", driver.outcomes.refused)
     };
     assert_eq!(refusal.reaction, Reaction::Suspect);
-    assert!(refusal.reason.contains("MessageSizeTooLarge"), "{}", refusal.reason);
+    let words = "payload of 3000 bytes: larger than the topic's max.message.bytes";
+    assert!(refusal.reason.contains(words), "{}", refusal.reason);
 }
 
 /// GIVEN a client's limit WHEN a row exceeds it THEN it is buried, with size and limit.

@@ -190,5 +190,6 @@ async fn kafka_verifies_as_well() {
 
     let error = kafka::target(config, vec![]).connect().await.expect_err("no TLS");
     let ConnectError::Outage(reason) = error else { panic!("{error}") };
-    assert!(reason.contains("PLAINTEXT broker"), "{reason}");
+    // What librdkafka says depends on which end gives up first.
+    assert!(reason.contains("SSL"), "{reason}");
 }

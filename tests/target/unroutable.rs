@@ -20,7 +20,10 @@ async fn every_nth_is_unroutable(queue_type: &str, n: i64) {
     let rows = 1..=20_000;
     driver.publish_all(rows.clone().map(|id| submission(parts(id, topic(id)))), WINDOW).await;
 
-    let refused: Vec<i64> = driver.outcomes.refused.iter().map(|(row, _)| *row).collect();
+    let mut refused: Vec<i64> = driver.outcomes.refused.iter().map(|(row, _)| *row).collect();
+    // On a busy machine one that waits long steps aside, and the answers come in another order.
+    refused.sort_unstable();
+    driver.outcomes.confirmed.sort_unstable();
     assert!(refused.iter().copied().eq(rows.clone().filter(|&id| bad(id))), "n = {n}");
     let confirmed = driver.outcomes.confirmed.iter().copied();
     assert!(confirmed.eq(rows.clone().filter(|&id| !bad(id))), "n = {n}");
