@@ -1,5 +1,6 @@
 //! A session on a server whose defaults, or whose neighbours, are not as a relay needs them.
 
+use outbox_relay::config::TlsMode;
 use outbox_relay::database::Session;
 
 use super::consumer::config;
@@ -21,6 +22,21 @@ async fn the_isolation_is_pinned_whatever_the_default_is() {
     database.connect().await.run(&alter).await;
     let session = Session::connect(&config(database.url.clone()), "test").await.unwrap();
     assert_eq!(setting(&session, "transaction_isolation").await, "read committed");
+}
+
+#[tokio::test]
+async fn a_server_without_tls_is_never_spoken_to_in_plain_text() {
+    let database = Database::create().await;
+    let mut config = config(database.url.clone());
+    config.tls.mode = TlsMode::VerifyFull;
+    let refused = Session::connect(&config, "test").await;
+    let refused = refused.expect_err("the test server has no TLS").to_string();
+    assert!(refused.contains("server does not support TLS"), "{refused}");
+    // AND a url that asks for it is no way around
+    config.tls.mode = TlsMode::Disable;
+    config.url = format!("{}?sslmode=require", database.url);
+    let refused = Session::connect(&config, "test").await.expect_err("TLS is off").to_string();
+    assert!(refused.contains("sslmode=require"), "{refused}");
 }
 
 #[tokio::test]
