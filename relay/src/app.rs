@@ -77,7 +77,7 @@ impl App {
             };
             spawn(&mut pipelines, context, shutdown.clone());
         }
-        let outcome = first_failure(&mut pipelines, &shutdown).await;
+        let outcome = first_failure(&mut pipelines, &mut background, &shutdown).await;
         stopped.cancel();
         background.shutdown().await;
         // Not aborted like the others: its last word is still to be said.
@@ -119,18 +119,31 @@ fn spawn(pipelines: &mut JoinSet<Result<(), PipelineError>>, context: Context, s
 }
 
 /// Joins all pipelines. The first that ends with an error, or dies, stops the others: visibly, and
-/// after they have settled what is confirmed.
+/// after they have settled what is confirmed. So does a death in the background: without a keeper or a
+/// bell the relay would go on, and nobody would know that nothing is deleted any more.
 async fn first_failure(
     pipelines: &mut JoinSet<Result<(), PipelineError>>,
+    background: &mut JoinSet<()>,
     shutdown: &Shutdown,
 ) -> Result<(), Failure> {
     let mut outcome = Ok(());
-    while let Some(ended) = pipelines.join_next().await {
-        let failure = match ended {
-            Ok(Ok(())) => continue,
-            Ok(Err(error @ PipelineError::Configuration { .. })) => Failure::configuration(error),
-            Ok(Err(error)) => Failure::from(error),
-            Err(panic) => Failure::from(anyhow::anyhow!("a pipeline died: {panic}")),
+    loop {
+        let failure = tokio::select! {
+            biased;
+            Some(ended) = background.join_next() => match ended {
+                // They end when they are told to.
+                Ok(()) => continue,
+                Err(panic) => Failure::from(anyhow::anyhow!("a part of the relay died: {panic}")),
+            },
+            ended = pipelines.join_next() => match ended {
+                None => break,
+                Some(Ok(Ok(()))) => continue,
+                Some(Ok(Err(error @ PipelineError::Configuration { .. }))) => {
+                    Failure::configuration(error)
+                }
+                Some(Ok(Err(error))) => Failure::from(error),
+                Some(Err(panic)) => Failure::from(anyhow::anyhow!("a pipeline died: {panic}")),
+            },
         };
         if outcome.is_ok() {
             outcome = Err(failure);
@@ -138,4 +151,27 @@ async fn first_failure(
         shutdown.stop.cancel();
     }
     outcome
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_death_in_the_background_ends_the_process_after_the_pipelines() {
+        // GIVEN a pipeline that ends when it is told to, and a part that is over, one that dies
+        let shutdown = Shutdown::default();
+        let (mut pipelines, mut background) = (JoinSet::new(), JoinSet::new());
+        let stop = shutdown.stop.clone();
+        pipelines.spawn(async move {
+            stop.cancelled().await;
+            Ok(())
+        });
+        background.spawn(async {});
+        background.spawn(async { panic!("out of ink") });
+        // WHEN / THEN
+        let failure = first_failure(&mut pipelines, &mut background, &shutdown).await;
+        let failure = failure.expect_err("somebody died").to_string();
+        assert!(failure.contains("a part of the relay died"), "{failure}");
+    }
 }

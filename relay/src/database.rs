@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
@@ -215,6 +215,17 @@ fn client_config(
     if let Some(password) = &config.password {
         client.password(password.expose_secret());
     }
+    // Without it the driver goes on in plain text where a server, or whoever is in between, declines.
+    client.ssl_mode(match config.tls.mode {
+        TlsMode::VerifyFull => SslMode::Require,
+        TlsMode::Disable if client.get_ssl_mode() == SslMode::Require => {
+            return Err(DatabaseError::Configuration {
+                reason: "the url says sslmode=require, and TLS is off".into(),
+                hint: "--tls or --ca-file; in a configuration mode = \"verify-full\" under [database.tls]",
+            });
+        }
+        TlsMode::Disable => SslMode::Disable,
+    });
     // Where there is a choice only: asked of a single host, a database whose default is read-only (which
     // every session here overrules) would be refused as well.
     if host == Host::Writable && client.get_hosts().len() > 1 {

@@ -36,9 +36,11 @@ pub enum NameError {
 /// # Errors
 /// An empty, reserved or too long name.
 pub fn check_name(name: &str) -> Result<(), NameError> {
+    // Receivers may fold the case of names, as the table's CHECK does.
+    let folded = name.to_ascii_lowercase();
     if name.is_empty() {
         Err(NameError::Empty)
-    } else if name == "id" || name == "type" || name.starts_with("x-outbox-") {
+    } else if folded == "id" || folded == "type" || folded.starts_with("x-outbox-") {
         Err(NameError::Reserved(name.to_owned()))
     } else if name.len() > 255 {
         Err(NameError::TooLong(name.len()))
@@ -158,7 +160,9 @@ mod tests {
         assert_eq!(check_name("tenant"), Ok(()));
         assert_eq!(check_name(""), Err(NameError::Empty));
         assert_eq!(check_name("id"), Err(NameError::Reserved("id".into())));
-        assert_eq!(check_name("x-outbox-key"), Err(NameError::Reserved("x-outbox-key".into())));
+        for name in ["x-outbox-key", "X-Outbox-Id", "Id", "TYPE"] {
+            assert_eq!(check_name(name), Err(NameError::Reserved(name.into())));
+        }
         assert_eq!(check_name(&"a".repeat(256)), Err(NameError::TooLong(256)));
     }
 }

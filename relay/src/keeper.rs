@@ -36,7 +36,7 @@ const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const SWEEP_COST_FACTOR: u32 = 100;
 
 /// A round of retention is the longest piece: so many statements, each with a time-out of its own.
-const PIECE_STATEMENTS: u32 = 15;
+const PIECE_STATEMENTS: u32 = 20;
 
 // A range of ids must be a range scan of the primary key, whatever the statistics say of a table that
 // grows and shrinks by the hour; and compiling such statements costs more than running them.

@@ -8,6 +8,7 @@ use std::str::FromStr;
 
 mod doorbell;
 mod fit;
+pub(crate) mod identity;
 mod migrate;
 mod migration;
 mod print;

@@ -39,6 +39,7 @@ pub use bell::{Bell, BellHandle};
 pub use budget::{Budget, Reservation};
 pub use error::SourceError;
 pub use holder::HolderName;
+pub(crate) use holder::WRITERS;
 pub use reader::{Ports, Reader};
 pub use status::SourceStatus;
 

@@ -427,6 +427,22 @@ async fn migrate() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn migrate_by_url_encrypts_if_it_is_told_to() {
+    // GIVEN a server without TLS
+    let database = Database::create_empty_on(&Services::postgres()).await;
+    let url = ["migrate", "--url", &database.url];
+    // WHEN TLS is asked for THEN nothing is sent in plain text
+    let output = raw_command(&[&url[..], &["--tls"]].concat()).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("TLS"), "{text}");
+    let output = raw_command(&[&url[..], &["--ca-file", "/nowhere/ca.crt"]].concat()).await;
+    let text = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(!output.status.success() && text.contains("/nowhere/ca.crt"), "{text}");
+    // AND else it is migrated
+    assert!(raw_command(&url).await.status.success());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn migrate_prints_what_follows_a_version() {
     let print = async |after: &str| {
         let output = raw_command(&["migrate", "--print", "--after", after]).await;

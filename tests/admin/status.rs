@@ -6,10 +6,13 @@ use outbox_relay::admin::backend::Backend;
 use outbox_relay::admin::status::{Count, Holes, Status, status};
 use outbox_relay::command::status::render;
 use outbox_relay::keeper::horizon::Held;
+use outbox_relay::schema::Schema;
 use time::macros::datetime;
 use tokio::task::JoinSet;
 
 use crate::keeper::outbox::{Outbox, pid, settle};
+use crate::support::database::Database;
+use crate::support::services::Services;
 use crate::support::session::Session;
 
 async fn read(outbox: &mut Outbox, configured: &[&str]) -> Status {
@@ -109,6 +112,34 @@ async fn leader_keeper_and_whoever_keeps_a_hole_open_are_named() {
     let status = read(&mut outbox, &["lake"]).await;
     let [holder] = status.writers.as_slice() else { panic!("{:?}", status.writers) };
     assert_eq!((holder.pid, holder.state.as_deref()), (Some(pid(&writer).await), None));
+}
+
+#[tokio::test]
+async fn a_prepared_transaction_is_named_and_the_keeper_is_not() {
+    // GIVEN a hole, a transaction that was prepared by a session that is gone, a keeper that deletes
+    let database = Database::create_on(&Services::postgres_two_phase()).await;
+    let session = database.connect().await;
+    let mut outbox = Outbox { database, session, schema: Schema::default() };
+    let gid = format!("{}_a", outbox.database.name);
+    let writer = outbox.another().await;
+    writer.run("BEGIN; INSERT INTO outbox.message (topic) VALUES ('x')").await;
+    writer.run(&format!("PREPARE TRANSACTION '{gid}'")).await;
+    drop(writer);
+    outbox.settle("lake", "{[1,2)}").await;
+    outbox.open_hole("lake", "{[1,2)}").await;
+    let keeper = outbox.another().await;
+    keeper
+        .run(
+            "SELECT pg_advisory_lock(k1, k2) FROM outbox.lock_key('@keeper');
+             BEGIN; SET LOCAL outbox_relay.keeper = 'on'; DELETE FROM outbox.message WHERE id = 0",
+        )
+        .await;
+    // WHEN
+    let status = read(&mut outbox, &["lake"]).await;
+    // THEN
+    let [holder] = status.writers.as_slice() else { panic!("{:?}", status.writers) };
+    assert_eq!((holder.pid, holder.prepared.as_deref()), (None, Some(&*gid)));
+    outbox.run(&format!("ROLLBACK PREPARED '{gid}'")).await;
 }
 
 #[tokio::test]

@@ -44,3 +44,17 @@ async fn the_horizon_is_read_in_one_statement() {
     };
     assert_eq!(read.ledgers, [a, b]);
 }
+
+#[tokio::test]
+async fn the_last_id_is_known_by_whatever_name_and_after_a_restart() {
+    let outbox = Outbox::create().await;
+    let last_id = async || {
+        horizon::read(&*outbox.session, &outbox.schema, Duration::ZERO).await.unwrap().last_id
+    };
+    assert_eq!(last_id().await, 0);
+    outbox.insert(3).await;
+    outbox.run("ALTER SEQUENCE outbox.message_id_seq RENAME TO \"ids of messages\"").await;
+    assert_eq!(last_id().await, 3);
+    outbox.run("ALTER TABLE outbox.message ALTER id RESTART WITH 1000").await;
+    assert_eq!(last_id().await, 999, "none of the new ones has been drawn");
+}

@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use tokio_postgres::{Error, GenericClient, Row};
 
 use crate::schema::Schema;
+use crate::source::WRITERS;
 
 /// Holders listed at most; the oldest come first and are the ones that matter.
 pub const WRITERS_LISTED_MAX: i64 = 10;
@@ -87,21 +88,10 @@ LEFT JOIN pg_stat_activity AS activity USING (pid)
 WHERE lock.mode = 'ExclusiveLock'
 LIMIT 1";
 
-// A transaction that may still fill a hole holds RowExclusiveLock on the table (DESIGN section 4).
-// A prepared one has no pid; its virtualtransaction is '-1/' and its transaction id.
-const WRITERS: &str = "
-SELECT lock.pid, prepared.gid AS prepared, nullif(activity.application_name, '') AS application,
-       host(activity.client_addr) AS client, coalesce(activity.usename::text, prepared.owner::text) AS usename,
-       activity.state, coalesce(activity.xact_start, prepared.prepared) AS since
-FROM pg_locks AS lock
-LEFT JOIN pg_stat_activity AS activity USING (pid)
-LEFT JOIN pg_prepared_xacts AS prepared
-  ON lock.pid IS NULL AND lock.virtualtransaction = '-1/' || prepared.transaction::text
-WHERE lock.locktype = 'relation' AND lock.granted AND lock.mode = 'RowExclusiveLock'
-  AND lock.relation = 'outbox.message'::regclass
-  AND lock.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-  AND lock.pid IS DISTINCT FROM pg_backend_pid()
-ORDER BY since NULLS LAST, lock.pid
+const OLDEST_WRITERS: &str = "
+SELECT pid, prepared, application, client, usename, state, since
+FROM ({writers}) AS w WHERE pid IS DISTINCT FROM pg_backend_pid()
+ORDER BY since NULLS LAST, pid
 LIMIT $1";
 
 /// Who holds the advisory lock of that name: a target's lease, or `@keeper`.
@@ -122,6 +112,7 @@ pub async fn lock_holder(
 /// # Errors
 /// The database's.
 pub async fn writers(client: &impl GenericClient, schema: &Schema) -> Result<Vec<Backend>, Error> {
-    let rows = client.query(&schema.sql(WRITERS), &[&WRITERS_LISTED_MAX]).await?;
+    let text = schema.sql(&OLDEST_WRITERS.replace("{writers}", WRITERS));
+    let rows = client.query(&text, &[&WRITERS_LISTED_MAX]).await?;
     Ok(rows.iter().map(Backend::from_row).collect())
 }

@@ -11,7 +11,10 @@ mod identity;
 mod ledger;
 mod server;
 mod table;
+mod transport;
 mod writer;
+
+pub use transport::in_plain_text;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use crate::admin::status::{Count, PENDING_COUNTED_MAX};
 use crate::admin::{AdminError, target};
 use crate::keeper::floor;
-use crate::schema::Schema;
+use crate::schema::{Schema, identity};
 
 /// What a rebuild did.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -46,10 +46,7 @@ RETURNING below.id, epoch";
 
 // A floor above everything drawn would make late rows of all the messages to come.
 const FLOOR: &str = "
-UPDATE outbox.meta SET floor = 1
-WHERE floor - 1 > (
-    SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq
-)";
+UPDATE outbox.meta SET floor = 1 WHERE floor - 1 > {last_id}";
 
 const HOLES: &str = "DELETE FROM outbox.hole WHERE target = $1";
 
@@ -72,9 +69,7 @@ const PENDING: &str = "
 SELECT count(*) FROM (SELECT FROM outbox.message WHERE id >= $1 LIMIT $2) AS pending";
 
 const OTHERS: &str = "
-SELECT target FROM outbox.ledger, outbox.message_id_seq AS identity
-WHERE target <> $1
-  AND upper(settled) - 1 > CASE WHEN is_called THEN last_value ELSE last_value - 1 END
+SELECT target FROM outbox.ledger WHERE target <> $1 AND upper(settled) - 1 > {last_id}
 ORDER BY target";
 
 /// Rebuilds the ledger of one target, holding `@floor` and the target's lease.
@@ -106,7 +101,8 @@ async fn write(
     schema: &Schema,
     target: &str,
 ) -> Result<Rebuilt, Error> {
-    let floor_restarted = transaction.execute(&schema.sql(FLOOR), &[]).await? == 1;
+    let floor = identity::with_last_id(transaction, schema, FLOOR).await?;
+    let floor_restarted = transaction.execute(&floor, &[]).await? == 1;
     let ledger = transaction.query_one(&schema.sql(LEDGER), &[&target]).await?;
     let settled_below: i64 = ledger.get("id");
     let hole_rows = transaction.execute(&schema.sql(HOLES), &[&target]).await?;
@@ -116,7 +112,8 @@ async fn write(
     let dead_rows = transaction.execute(&schema.sql(DEAD), &from_there).await?;
     let limit = PENDING_COUNTED_MAX + 1;
     let pending = transaction.query_one(&schema.sql(PENDING), &[&settled_below, &limit]).await?;
-    let others = transaction.query(&schema.sql(OTHERS), &[&target]).await?;
+    let others = identity::with_last_id(transaction, schema, OTHERS).await?;
+    let others = transaction.query(&others, &[&target]).await?;
     Ok(Rebuilt {
         settled_below,
         epoch: ledger.get("epoch"),

@@ -172,14 +172,17 @@ async fn read(
     targets.sort_by(|a, b| a.name.cmp(&b.name));
 
     let holes = targets.iter().any(|target| target.open_holes.ranges > 0);
-    let writers = if holes { backend::writers(client, schema).await? } else { Vec::new() };
+    let keeper = backend::lock_holder(client, schema, "@keeper").await?;
+    let mut writers = if holes { backend::writers(client, schema).await? } else { Vec::new() };
+    // It deletes, which takes the same lock, and draws no id.
+    writers.retain(|writer| keeper.as_ref().is_none_or(|keeper| writer.pid != keeper.pid));
     Ok(Status {
         at: meta.get(0),
         floor: horizon.floor,
         last_id: horizon.last_id,
         held: horizon.limit().held,
         late_rows: meta.get(1),
-        keeper: backend::lock_holder(client, schema, "@keeper").await?,
+        keeper,
         writers,
         targets,
     })

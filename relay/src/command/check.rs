@@ -34,6 +34,7 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
     let (in_database, outbox_id) = in_database(config).await;
     findings.extend(in_database);
+    findings.extend(check::in_plain_text(&config.database, &config.targets));
     for target in &config.targets {
         findings.extend(broker::look(target, outbox_id).await);
     }

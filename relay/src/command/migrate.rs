@@ -1,12 +1,13 @@
 //! `outbox-relay migrate`: install or update the schema, as the role that owns it.
 
 use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{Config, DatabaseConfig, TlsConfig};
+use crate::config::{Config, DatabaseConfig, TlsConfig, TlsMode};
 use crate::database::Session;
 use crate::exit::Failure;
 use crate::schema::{self, Doorbell, MigrateError, Options, Report, Schema};
@@ -25,6 +26,12 @@ pub struct MigrateArgs {
     /// configuration without it.
     #[arg(long, env = "OUTBOX_RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL")]
     url: Option<String>,
+    /// With --url: encrypt, and verify the server's chain and name by the system's roots.
+    #[arg(long, requires = "url")]
+    tls: bool,
+    /// With --url: the same, by the CA in this PEM file.
+    #[arg(long, requires = "url", value_name = "FILE")]
+    ca_file: Option<PathBuf>,
     /// The PostgreSQL schema that holds the outbox; `database.schema` of the configuration without it.
     #[arg(long, value_name = "NAME")]
     schema: Option<Schema>,
@@ -66,7 +73,7 @@ pub async fn migrate(
         return Ok(());
     }
     let (database, schema) = match args.url {
-        Some(url) => (owner(url), args.schema.unwrap_or_default()),
+        Some(url) => (owner(url, args.tls, args.ca_file), args.schema.unwrap_or_default()),
         None => {
             let database = load()?.database;
             let configured = database.schema.parse().map_err(Failure::configuration)?;
@@ -131,12 +138,14 @@ fn doorbell(text: &str) -> Result<Doorbell, String> {
     }
 }
 
-fn owner(url: String) -> DatabaseConfig {
+fn owner(url: String, tls: bool, ca_file: Option<PathBuf>) -> DatabaseConfig {
+    let verified = tls || ca_file.is_some();
+    let mode = if verified { TlsMode::VerifyFull } else { TlsMode::Disable };
     DatabaseConfig {
         url,
         password: None,
         schema: schema::DEFAULT_SCHEMA.into(),
-        tls: TlsConfig::default(),
+        tls: TlsConfig { mode, ca_file, ..TlsConfig::default() },
         connect_timeout: Duration::from_secs(10),
         lock_timeout: schema::DEFAULT_LOCK_TIMEOUT,
         // A migration may scan a large table; its locks are what is bounded.

@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use super::{AmqpFence, KafkaFence};
 
-/// The schema that `outbox-relay migrate` creates.
-pub const DEFAULT_SCHEMA: &str = "outbox";
+pub use crate::schema::DEFAULT_SCHEMA;
 
 /// Long enough for a server that is busy or far away, short enough that a dead address is noticed
 /// within one back-off.
@@ -15,8 +14,9 @@ pub const DEFAULT_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// somebody holds them (a migration, a forgotten transaction) and has to be named.
 pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Every statement is bounded in rows and takes milliseconds; what takes this long is stuck, and a
-/// new session is the cure.
+/// Every statement is bounded in rows and takes milliseconds, but for two that look at everything once
+/// (a new target with `start = "now"`, the dead ids that retention counts). What takes this long is
+/// stuck, and a new session is the cure.
 pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Beyond 2,000 rows a read gains nothing: its fixed cost is below 1 % of it.

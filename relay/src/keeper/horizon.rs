@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::Serialize;
 use tokio_postgres::{Error, GenericClient, Row};
 
-use crate::schema::Schema;
+use crate::schema::{Schema, identity};
 
 /// Where the outbox and its ledgers stand.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -144,7 +144,7 @@ impl Horizon {
 // `gap` is the upper bound of the settled range the floor lies in; unnest is ascending, and stops there.
 const READ: &str = "
 SELECT meta.floor,
-       (SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM outbox.message_id_seq) AS last_id,
+       {last_id} AS last_id,
        ledger.target,
        coalesce((
            SELECT upper(range) FROM unnest(ledger.settled) AS range WHERE range @> meta.floor LIMIT 1
@@ -168,7 +168,8 @@ pub async fn read(
     schema: &Schema,
     keep: Duration,
 ) -> Result<Horizon, Error> {
-    let rows = client.query(&schema.sql(READ), &[&keep.as_secs_f64()]).await?;
+    let text = identity::with_last_id(client, schema, READ).await?;
+    let rows = client.query(&text, &[&keep.as_secs_f64()]).await?;
     let meta = rows.first().expect("meta has exactly one row");
     Ok(Horizon {
         floor: meta.get("floor"),

@@ -16,7 +16,7 @@ use crate::ledger::aside::{self, COUNTED_ROWS};
 use crate::ledger::mark::Marker;
 use crate::membership::Led;
 use crate::range::RangeSet;
-use crate::schema;
+use crate::schema::{self, identity};
 use crate::shutdown::Shutdown;
 use crate::target::fence::FenceName;
 
@@ -92,7 +92,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
     let name = &context.target.name;
     let deadline = reader.deadline();
     let (ctid, past) = deadline.answer(begin_life(context, &mut lease)).await??;
-    let (outbox, open) = deadline.answers(2, read_outbox(context, &mut lease)).await??;
+    let (outbox, open) = deadline.answers(3, read_outbox(context, &mut lease)).await??;
     let text = context.schema.sql(PARKED);
     let parked = deadline.answer(lease.session().query(&text, &[name])).await??;
     let marker = Marker::new(&mut lease, &context.schema, name, ledger.epoch, ctid).await?;
@@ -164,7 +164,8 @@ async fn read_outbox(
 ) -> Result<(Row, RangeSet), PipelineError> {
     let name = &context.target.name;
     let session = lease.session();
-    let outbox = session.query_one(&context.schema.sql(OUTBOX), &[]).await?;
+    let text = identity::with_last_id(&**session, &context.schema, OUTBOX).await?;
+    let outbox = session.query_one(&text, &[]).await?;
     let mut open = RangeSet::new();
     for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
         let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
@@ -184,11 +185,8 @@ SET crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
 WHERE target = $1
 RETURNING ctid::text, crashes - 1, suspect_id, suspected";
 
-// last_value of a sequence that was never used is 1: one id too many marks nothing wrongly.
 const OUTBOX: &str = "
-SELECT outbox_id, floor,
-       (SELECT coalesce(pg_sequence_last_value(pg_get_serial_sequence('outbox.message', 'id')::regclass), 0))
-           AS last_value
+SELECT outbox_id, floor, {last_id} AS last_value
 FROM outbox.meta";
 
 const OPEN_HOLES: &str = "

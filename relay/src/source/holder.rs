@@ -5,18 +5,27 @@ use tokio_postgres::{Client, Statement};
 use super::error::{ReadError, classify};
 use crate::schema::Schema;
 
-/// `pg_stat_activity` shows other roles' sessions only to pg_read_all_stats: without it the pid is all.
-const HOLDER: &str = "
-SELECT l.pid, a.application_name, a.usename::text, a.state,
-    EXTRACT(EPOCH FROM statement_timestamp() - coalesce(a.xact_start, p.prepared))::float8, p.gid
+/// Every transaction that may still commit ids of the outbox, as a table. `pg_stat_activity` shows other
+/// roles' sessions only to pg_read_all_stats: without it the pid is all. A prepared transaction keeps the
+/// virtualtransaction of its session; only its transaction id leads to its name.
+pub(crate) const WRITERS: &str = "
+SELECT l.virtualtransaction AS transaction, l.pid, p.gid AS prepared,
+    nullif(a.application_name, '') AS application, host(a.client_addr) AS client,
+    coalesce(a.usename::text, p.owner::text) AS usename, a.state,
+    coalesce(a.xact_start, p.prepared) AS since
 FROM pg_catalog.pg_locks l
 LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 LEFT JOIN pg_catalog.pg_locks x
     ON l.pid IS NULL AND x.locktype = 'transactionid' AND x.virtualtransaction = l.virtualtransaction
 LEFT JOIN pg_catalog.pg_prepared_xacts p ON p.transaction = x.transactionid
 WHERE l.locktype = 'relation' AND l.relation = to_regclass('outbox.message')
-    AND l.mode = 'RowExclusiveLock' AND l.virtualtransaction = $1
-LIMIT 1";
+    AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
+    AND l.mode = 'RowExclusiveLock' AND l.granted";
+
+const HOLDER: &str = "
+SELECT pid, application, usename, state,
+    EXTRACT(EPOCH FROM statement_timestamp() - since)::float8, prepared
+FROM ({writers}) w WHERE transaction = $1 LIMIT 1";
 
 /// The transaction that has kept holes open for the longest time.
 #[derive(Debug, Clone, PartialEq)]
@@ -69,7 +78,8 @@ impl Holders {
         client: &Client,
         schema: &Schema,
     ) -> Result<Self, tokio_postgres::Error> {
-        Ok(Self { statement: client.prepare(&schema.sql(HOLDER)).await? })
+        let text = HOLDER.replace("{writers}", WRITERS);
+        Ok(Self { statement: client.prepare(&schema.sql(&text)).await? })
     }
 
     /// `None` if it has just gone.

@@ -5,7 +5,7 @@ use tokio_postgres::{Client, Statement};
 use super::error::{ReadError, SourceError, classify};
 use super::guard::LockRead;
 use super::hole::Holder;
-use crate::schema::Schema;
+use crate::schema::{Schema, identity};
 
 /// One statement, 0.3 ms. The holders' order and the order of `last_value` and `pg_locks` within it do
 /// not matter to the proof. A waiting lock (not granted) has drawn nothing yet.
@@ -24,8 +24,6 @@ CROSS JOIN LATERAL (
         AND l.database = (SELECT d.oid FROM pg_catalog.pg_database d WHERE d.datname = current_database())
 ) l";
 
-const SEQUENCE: &str = "SELECT pg_get_serial_sequence('outbox.message', 'id')";
-
 /// The prepared lock read.
 pub(super) struct Locks {
     statement: Statement,
@@ -34,8 +32,7 @@ pub(super) struct Locks {
 impl Locks {
     pub(super) async fn prepare(client: &Client, schema: &Schema) -> Result<Self, ReadError> {
         let failed = |error| classify("preparing to read the locks", error);
-        let row = client.query_one(&schema.sql(SEQUENCE), &[]).await.map_err(failed)?;
-        let sequence: Option<String> = row.get(0);
+        let sequence = identity::sequence(client, schema).await.map_err(failed)?;
         let sequence = sequence.ok_or_else(|| {
             SourceError::stopped(
                 "message.id is not an identity column",

@@ -27,8 +27,10 @@ use crate::config::SourceConfig;
 use crate::database::Session;
 use crate::schema::Schema;
 
-/// A holder is named once it has kept holes open for this long, and again as often.
-const NAME_INTERVAL: Duration = Duration::from_secs(5);
+/// A holder is named once it has kept holes open for this long,
+const NAME_AFTER: Duration = Duration::from_secs(5);
+/// and again as often as this: a night's batch job is news once, not seven thousand times.
+const NAME_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Reads the outbox for one target. Built, then run.
 pub struct Reader {
@@ -344,9 +346,9 @@ impl Reading {
         let at = match &self.suspect {
             Some((transaction, at)) if transaction == oldest => *at,
             _ => {
-                self.suspect = Some((oldest.to_owned(), now + NAME_INTERVAL));
+                self.suspect = Some((oldest.to_owned(), now + NAME_AFTER));
                 self.show(|status| status.holder = None);
-                now + NAME_INTERVAL
+                now + NAME_AFTER
             }
         };
         let stalled = self.status.borrow().stalled;

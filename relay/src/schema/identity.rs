@@ -1,0 +1,35 @@
+//! The identity of the message table: where its sequence is, and how far it has drawn.
+
+use tokio_postgres::{Error, GenericClient};
+
+use super::Schema;
+
+/// An identity's sequence may be renamed, or made anew under another name, so it is asked for.
+const SEQUENCE: &str = "SELECT pg_get_serial_sequence('outbox.message', 'id')";
+
+/// A sequence that was restarted has not drawn its `last_value` yet. `pg_sequence_last_value` would say
+/// NULL then, as if it had never drawn at all. No snapshot has a part in it.
+const LAST_ID: &str = "
+(SELECT CASE WHEN is_called THEN last_value ELSE last_value - 1 END FROM {sequence})";
+
+/// The name of the sequence, quoted where need be; `None`: `message.id` has none.
+pub(crate) async fn sequence(
+    client: &impl GenericClient,
+    schema: &Schema,
+) -> Result<Option<String>, Error> {
+    Ok(client.query_one(&schema.sql(SEQUENCE), &[]).await?.get(0))
+}
+
+/// `text` with the last id that was drawn, 0 before the first, in place of `{last_id}`, and with the
+/// schema's name.
+pub(crate) async fn with_last_id(
+    client: &impl GenericClient,
+    schema: &Schema,
+    text: &str,
+) -> Result<String, Error> {
+    // Without an identity the statement says itself what is missing.
+    let sequence = sequence(client, schema).await?;
+    let sequence = sequence.unwrap_or_else(|| schema.sql("outbox.message_id_seq"));
+    let last_id = LAST_ID.replace("{sequence}", &sequence);
+    Ok(schema.sql(text).replace("{last_id}", &last_id))
+}
