@@ -192,7 +192,8 @@ these runs) for each time a relay connected again, and everything after a `ledge
   `order = \"strict\"`, where there is no such exception.
 
 Left out, because no relay could do better: a writer with `synchronous_commit = off` in a crash of the
-server (a message whose change was undone).
+server (a message whose change was undone), and what a broker had confirmed and lost with a queue or
+topic that somebody deleted (these are deleted empty here).
 
 ## One at a time
 

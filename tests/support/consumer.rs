@@ -69,7 +69,8 @@ impl Consumer {
         self.reconnect();
     }
 
-    fn reconnect(&self) {
+    /// Goes on with another client.
+    pub(crate) fn reconnect(&self) {
         let mut task = self.task.lock().expect("nobody panics while holding the task");
         *task = read(&self.destination, &self.inbox);
     }

@@ -12,7 +12,7 @@ pub(super) const FAULTS: &[Fault] = &[
     Fault::new(
         "queue-deleted",
         "the queue is deleted and declared again",
-        &[Part::RabbitMq],
+        &[Part::RabbitMq, Part::Relay],
         |cell| Box::pin(queue_deleted(cell)),
     )
     .refuses(),
@@ -44,11 +44,19 @@ pub(super) const FAULTS: &[Fault] = &[
     .alone(),
 ];
 
-/// Deleted while nothing is in it, or what the broker had confirmed would be lost with it.
+/// Deleted while nothing is in it nor on its way into it, or what the broker confirms would be lost with it:
+/// RabbitMQ confirms what it was about to put into a queue that is deleted.
 async fn queue_deleted(cell: &Cell<'_>) {
     let queue = cell.stage.amqp();
+    let leader = cell.leader().await;
+    let Some(links) = cell.crew.links(&leader).await else { return };
+    links.amqp.set(Network::BlackHole);
+    for _ in 0..2 {
+        cell.stage.consumers[0].1.drain().await;
+    }
     cell.struck();
     queue.delete_empty_queue().await;
+    links.amqp.set(Network::Up);
     cell.go_on(MEANWHILE).await;
     cell.nobody_is_blamed().await;
     queue.declare_queue(QueueKind::Classic, "#").await.expect("a queue can be declared");
