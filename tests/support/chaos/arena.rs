@@ -12,9 +12,10 @@ use crate::support::services::Services;
 /// Where Debian's package `libfaketime` puts it, below the folder of the architecture.
 const FAKETIME: &str = "faketime/libfaketime.so.1";
 
-/// A killed broker is let in again when its session has ended: 9 s by default.
+/// A killed broker is let in again when its session has ended: 9 s by default. Shorter still, and a busy machine fences
+/// off a broker that lives.
 const SOON_KNOWN_AGAIN: [&str; 2] =
-    ["broker.session.timeout.ms=2000", "broker.heartbeat.interval.ms=500"];
+    ["broker.session.timeout.ms=5000", "broker.heartbeat.interval.ms=500"];
 
 /// Running services, and the network in front of Kafka. What only some faults need starts with the first of them.
 pub(crate) struct Arena {
