@@ -25,7 +25,7 @@ async fn a_refused_batch_is_bisected() {
     let stage = stage.with("kafka", Destination::Kafka(destination)).set(
         "target.kafka.properties",
         "\"batch.size\"",
-        LIMIT - 5_000,
+        format!("\"{}\"", LIMIT - 5_000),
     );
     let session = stage.session().await;
     for _ in 0..LARGE {
