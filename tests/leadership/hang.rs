@@ -78,6 +78,8 @@ async fn stopped_and_woken(stage: &Stage, old: RelayConfig, network: Option<&Pro
     stage.wait_received(ROWS).await;
     if let Some(network) = network {
         network.set(Network::Up);
+        // It arrives, where it can, before the leader wakes and cuts its connection.
+        stage.consumers[0].1.drain().await;
     }
     leader.signal("CONT").await;
     leader.wait_logged("starting anew").await;
