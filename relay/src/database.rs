@@ -124,7 +124,8 @@ impl Session {
         let driver = client_config(config, name, host)?;
         // One after the other: hosts that are away leave the last one its time.
         let hosts = u32::try_from(driver.get_hosts().len()).unwrap_or(1).max(1);
-        let connecting = async {
+        // Boxed, since the handshakes are large and every future that connects would be.
+        let connecting = Box::pin(async {
             match config.tls.mode {
                 TlsMode::Disable => drive(config, driver.connect(NoTls).await?, on_notice),
                 TlsMode::VerifyFull => {
@@ -132,7 +133,7 @@ impl Session {
                     drive(config, driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
                 }
             }
-        };
+        });
         // The driver's own time-out covers one address and not the handshake that follows.
         within(config.connect_timeout * hosts, connecting).await
     }

@@ -39,7 +39,15 @@ impl Scene {
         );
         let session = application(&postgres).await;
         rabbitmq.rabbitmqctl(&["add_user", "relay", "secret"]).await;
-        rabbitmq.rabbitmqctl(&["set_permissions", "relay", "^outbox-relay[.]fence[.]", "^orders$", "^$"]).await;
+        rabbitmq
+            .rabbitmqctl(&[
+                "set_permissions",
+                "relay",
+                "^outbox-relay[.]fence[.]",
+                "^orders$",
+                "^$",
+            ])
+            .await;
         let amqp = AmqpDestination::create(rabbitmq.url(), "orders", QueueKind::Classic).await;
         let topic = KafkaDestination::create(kafka.url(), "order.placed", 1).await;
         let consumers = vec![

@@ -170,8 +170,8 @@ mod tests {
                     let room = |other: &usize| {
                         has[*other].contains(&name) && leads[*other].len() < share(&counts[*other])
                     };
-                    let others = (0..has.len()).filter(|&other| other != relay);
-                    let taker = others.filter(room).last().unwrap_or(relay);
+                    let mut others = (0..has.len()).filter(|&other| other != relay);
+                    let taker = others.rfind(room).unwrap_or(relay);
                     if taker != relay {
                         moved_at = second;
                     }
