@@ -45,7 +45,8 @@ async fn a_refused_batch_is_bisected() {
     })
     .await;
     let reason = "SELECT count(*) FROM outbox.dead
-                  WHERE octet_length(payload) > 20000 AND reason LIKE '%20001 bytes%'";
+                  WHERE octet_length(payload) > 20000 AND reason LIKE '%20001 bytes%'
+                    AND reason LIKE '%max.message.bytes = 20000%'";
     assert_eq!(session.count(reason).await, LARGE as i64, "{}", relay.log());
     let attempts = "SELECT coalesce(sum(attempts), 0)::bigint FROM outbox.retry";
     assert_eq!(session.count(attempts).await, 0);

@@ -3,6 +3,7 @@
 
 mod classify;
 mod inbox;
+mod limit;
 mod producer;
 mod record;
 mod transaction;
@@ -11,10 +12,11 @@ use std::collections::{BTreeSet, VecDeque};
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
+use tokio::task::JoinSet;
 use tokio::time::Instant;
 
 use self::classify::{Verdict, classify};
-use self::producer::{Connecting, Producer};
+use self::producer::{Connecting, Producer, properties};
 use self::record::{destination, record};
 use self::transaction::{Ended, Outcome, Transaction};
 use super::fence::FenceName;
@@ -52,6 +54,8 @@ struct Session {
     transaction: Option<Transaction>,
     /// A broker is in trouble and something waits for a confirm: when that is called a loss.
     patient_until: Option<Instant>,
+    /// Asks for the limits of topics.
+    asking: JoinSet<()>,
     broken: Option<String>,
     /// The loss was told: nothing more comes.
     lost: bool,
@@ -86,6 +90,8 @@ impl Target for KafkaTarget {
         let Some(session) = &mut self.session else { return std::future::pending().await };
         let patience = self.config.connect_timeout * RECONNECTS_PATIENT;
         session.events(&self.routes, patience, events).await;
+        let config = &self.config;
+        session.producer.inbox.limits().ask(&mut session.asking, || properties(config));
     }
 
     async fn disconnect(&mut self) {
@@ -130,6 +136,7 @@ impl Session {
             outstanding: 0,
             transaction,
             patient_until: None,
+            asking: JoinSet::new(),
             broken: None,
             lost: false,
         }

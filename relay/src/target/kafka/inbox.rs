@@ -10,6 +10,7 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
 use super::classify::{Verdict, classify, misconfigured};
+use super::limit::Limits;
 use crate::target::{Event, Refusal, Ticket};
 
 /// The callbacks' side of one producer. Outcomes come a quarter of a million times a second, on
@@ -20,6 +21,7 @@ pub(super) struct Inbox(Arc<Shared>);
 #[derive(Default)]
 struct Shared {
     news: Mutex<News>,
+    limits: Limits,
     wake: Notify,
 }
 
@@ -47,6 +49,11 @@ impl Inbox {
     /// What was told, to be read and cleared under the lock. Nothing here waits.
     pub(super) fn news(&self) -> MutexGuard<'_, News> {
         self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The limits of topics that have refused a message.
+    pub(super) fn limits(&self) -> &Limits {
+        &self.0.limits
     }
 
     /// Waits until there may be news.
@@ -80,8 +87,9 @@ impl Inbox {
             let bytes = message.payload_len();
             match code {
                 Code::MessageSizeTooLarge => format!(
-                    "topic `{}`: payload of {bytes} bytes: larger than the topic's max.message.bytes",
-                    message.topic()
+                    "topic `{}`: payload of {bytes} bytes: larger than the topic's {}",
+                    message.topic(),
+                    self.0.limits.describe(message.topic())
                 ),
                 _ => format!("topic `{}`: {code} (payload of {bytes} bytes)", message.topic()),
             }

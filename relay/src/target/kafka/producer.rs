@@ -177,7 +177,7 @@ async fn discard(
 }
 
 /// All properties: defaults, the operator's, and last what cannot be changed.
-fn properties(config: &KafkaConfig) -> ClientConfig {
+pub(super) fn properties(config: &KafkaConfig) -> ClientConfig {
     let millis = |duration: Duration| duration.as_millis().to_string();
     let mut properties = ClientConfig::new();
     for (name, value) in DEFAULTS {
