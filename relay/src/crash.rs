@@ -13,7 +13,7 @@ pub(crate) fn sending(row: i64) {
 
 /// Before a message is handed to the target.
 pub(crate) const BEFORE_SEND: &str = "before_send";
-/// After messages were handed to the target.
+/// After messages were handed to the client library, which may have written some of them.
 pub(crate) const AFTER_SEND: &str = "after_send";
 /// After a confirm came, before it is marked.
 pub(crate) const AFTER_CONFIRM: &str = "after_confirm";

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use crate::crash;
 use crate::lease::LeaseClock;
 use crate::target::{Broken, ConnectError, Event, Submission, Target};
 
@@ -106,6 +107,7 @@ async fn step<T: Target>(
                     }
                     target.submit(submission);
                 }
+                crash::point(crash::AFTER_SEND);
             }
             Command::Disconnect => {
                 *connected = false;

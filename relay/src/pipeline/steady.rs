@@ -213,7 +213,6 @@ impl Steady<'_> {
                 return;
             }
             self.command(Command::Submit(batch));
-            crash::point(crash::AFTER_SEND);
         }
     }
 
