@@ -16,6 +16,9 @@ CREATE TABLE outbox.ledger (
     settled    int8multirange NOT NULL DEFAULT '{}',
     marked_at  timestamptz    NOT NULL DEFAULT now(),
     created_at timestamptz    NOT NULL DEFAULT now(),
+    -- Where the identity of outbox.message was when this was written: once it was
+    -- restarted, settled ids mean other messages. NULL: to be noted.
+    identity   text,
     -- When the present life of the pipeline began, and how many before it ended
     -- early: a message that ends the process is looked for after several.
     began_at   timestamptz    NOT NULL DEFAULT now(),

@@ -38,6 +38,7 @@ use crate::range::{IdRange, RangeSet};
 pub use bell::{Bell, BellHandle};
 pub use budget::{Budget, Reservation};
 pub use error::SourceError;
+pub(crate) use guard::restarted;
 pub use holder::HolderName;
 pub(crate) use holder::WRITERS;
 pub use reader::{Ports, Reader};

@@ -34,6 +34,15 @@ async fn a_restarted_identity_stops_the_reader() {
     stops_at(sql, "stands at 0", "ledger rebuild").await;
 }
 
+/// Its ids would be taken for those that were settled long ago.
+#[tokio::test]
+async fn a_restarted_identity_that_has_caught_up_stops_the_reader() {
+    let sql = "ALTER TABLE outbox.message DISABLE TRIGGER ALL;
+               TRUNCATE outbox.message RESTART IDENTITY;
+               INSERT INTO outbox.message (topic) SELECT 'x' FROM generate_series(1, 10)";
+    stops_at(sql, "restarted or altered", "ledger rebuild").await;
+}
+
 #[tokio::test]
 async fn an_id_far_ahead_stops_the_reader() {
     let sql =

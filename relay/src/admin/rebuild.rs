@@ -37,7 +37,8 @@ pub struct Rebuilt {
 // may belong to a transaction that has not committed yet. The reader finds out, as with any hole.
 const LEDGER: &str = "
 UPDATE outbox.ledger
-SET settled = int8multirange(int8range(1, below.id)), epoch = gen_random_uuid(), marked_at = now()
+SET settled = int8multirange(int8range(1, below.id)), epoch = gen_random_uuid(), marked_at = now(),
+    identity = NULL
 FROM (
     SELECT least(floor, (SELECT min(id) FROM outbox.message)) AS id FROM outbox.meta
 ) AS below

@@ -18,6 +18,7 @@ use crate::membership::Led;
 use crate::range::RangeSet;
 use crate::schema::{self, identity};
 use crate::shutdown::Shutdown;
+use crate::source::restarted;
 use crate::target::fence::FenceName;
 
 /// What a pipeline begins with.
@@ -91,7 +92,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
     let Won { mut lease, reader, ledger, led } = won;
     let name = &context.target.name;
     let deadline = reader.deadline();
-    let (ctid, past) = deadline.answer(begin_life(context, &mut lease)).await??;
+    let (ctid, past) = deadline.answers(3, begin_life(context, &mut lease)).await??;
     let (outbox, open) = deadline.answers(3, read_outbox(context, &mut lease)).await??;
     let text = context.schema.sql(PARKED);
     let parked = deadline.answer(lease.session().query(&text, &[name])).await??;
@@ -117,7 +118,14 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
 /// Counts this life as one that ended early until it has shown otherwise.
 async fn begin_life(context: &Context, lease: &mut Lease) -> Result<(String, Past), PipelineError> {
     let name = &context.target.name;
-    let row = lease.session().query_one(&context.schema.sql(BEGIN_LIFE), &[name]).await?;
+    let session = lease.session();
+    let stamp = identity::Stamp::read(&**session, &context.schema).await?;
+    let kept = session.query_one(&context.schema.sql(IDENTITY), &[name]).await?;
+    if kept.get::<_, Option<&str>>(0).is_some_and(|kept| stamp.is_restart_of(kept)) {
+        return Err(restarted().into());
+    }
+    let text = context.schema.sql(BEGIN_LIFE);
+    let row = session.query_one(&text, &[name, &stamp.text()]).await?;
     let count = |column: usize| row.get::<_, i32>(column).unsigned_abs();
     let suspect = row.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
     Ok((row.get(0), Past { crashes: count(1), suspect }))
@@ -176,9 +184,11 @@ async fn read_outbox(
     Ok((outbox, open))
 }
 
+const IDENTITY: &str = "SELECT identity FROM outbox.ledger WHERE target = $1";
+
 const BEGIN_LIFE: &str = "
 UPDATE outbox.ledger
-SET crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
+SET identity = $2, crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
     suspect_id = coalesce(started_id, suspect_id),
     suspected = CASE WHEN started_id IS NULL THEN suspected
                      WHEN started_id = suspect_id THEN suspected + 1 ELSE 1 END

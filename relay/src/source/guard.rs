@@ -25,9 +25,22 @@ pub(super) struct LockRead {
 #[derive(Debug, Default)]
 pub(super) struct Guard {
     table: Option<u32>,
+    file: Option<u32>,
 }
 
 impl Guard {
+    /// Checks where the identity's sequence was stored after a read.
+    ///
+    /// # Errors
+    /// `Stopped`, with the remedy: ids that were drawn since mean other rows.
+    pub(super) fn check_file(&mut self, file: Option<u32>) -> Result<(), SourceError> {
+        let Some(file) = file else { return Ok(()) };
+        if *self.file.get_or_insert(file) == file {
+            return Ok(());
+        }
+        Err(restarted())
+    }
+
     /// Checks a lock read that began after the read that showed `hi`, the highest id ever read or settled.
     ///
     /// # Errors
@@ -48,7 +61,7 @@ impl Guard {
                     "the identity of message.id has CACHE {} and INCREMENT {}: ids no longer ascend one by one",
                     read.cache, read.increment
                 ),
-                "ALTER TABLE … ALTER COLUMN id SET CACHE 1 SET INCREMENT BY 1, then restart the relay",
+                "ALTER TABLE … ALTER COLUMN id SET CACHE 1 SET INCREMENT BY 1, then `outbox-relay ledger rebuild`",
             ));
         }
         if hi > read.last_value {
@@ -63,6 +76,11 @@ impl Guard {
         }
         Ok(())
     }
+}
+
+/// The identity was restarted, as the storage of its sequence shows.
+pub(crate) fn restarted() -> SourceError {
+    SourceError::stopped("the identity of message.id was restarted or altered", REBUILD_HINT)
 }
 
 const REBUILD_HINT: &str = "let ids continue above every id that was used (ALTER TABLE … ALTER COLUMN id RESTART WITH …), \
@@ -91,5 +109,7 @@ mod tests {
             assert!(error.contains(named) && error.contains("\nhint: "), "{error}");
         }
         assert!(guard.check(&GOOD, 10).is_ok(), "a rewrite of the same table stops nothing");
+        assert!(guard.check_file(Some(1)).is_ok() && guard.check_file(Some(1)).is_ok());
+        assert!(guard.check_file(Some(2)).is_err());
     }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Statement};
 use super::column::{self, Body};
 use super::error::{ReadError, classify};
 use crate::range::RangeSet;
-use crate::schema::Schema;
+use crate::schema::{Schema, identity};
 
 /// Around one of the two texts below. The session's settings pin the plan (see `session`).
 ///
@@ -72,6 +72,8 @@ pub(super) struct Read {
     pub(super) rows: Vec<(Meta, Body)>,
     /// There may be more.
     pub(super) cut: bool,
+    /// Where the identity's sequence is stored: a restart moves it.
+    pub(super) file: Option<u32>,
 }
 
 /// The prepared statements of the read.
@@ -83,6 +85,7 @@ pub(super) struct Poll {
     ids: Statement,
     ranges: Statement,
     pub(super) payloads: Statement,
+    file: Statement,
 }
 
 impl Poll {
@@ -109,6 +112,7 @@ impl Poll {
             ids: client.prepare(&text(IDS_AND_HEAD)).await?,
             ranges: client.prepare(&text(RANGES_AND_HEAD)).await?,
             payloads: client.prepare(&schema.sql(PAYLOADS)).await?,
+            file: client.prepare(&identity::file(client, schema).await?).await?,
         })
     }
 
@@ -133,14 +137,22 @@ impl Poll {
         };
         let all: [&(dyn ToSql + Sync); 4] = [&hi, &self.target, &low, &high];
         let parameters = all[..statement.params().len()].iter().map(|&p| p as &dyn ToSql);
-        let result = client.query_raw(statement, parameters).await.map_err(failed)?;
-        pin_mut!(result);
-        let mut rows = Vec::new();
-        while let Some(row) = result.try_next().await.map_err(failed)? {
-            let meta = Meta { id: row.get(0), held: row.get::<_, Option<bool>>(1) == Some(true) };
-            let body = Body::decode(meta.id, row, 2, self.row_bytes_max)?;
-            rows.push((meta, body));
-        }
-        Ok(Read { cut: rows.len() >= self.rows_max, rows })
+        let rows = async {
+            let result = client.query_raw(statement, parameters).await.map_err(failed)?;
+            pin_mut!(result);
+            let mut rows = Vec::new();
+            while let Some(row) = result.try_next().await.map_err(failed)? {
+                let held = row.get::<_, Option<bool>>(1) == Some(true);
+                let meta = Meta { id: row.get(0), held };
+                let body = Body::decode(meta.id, row, 2, self.row_bytes_max)?;
+                rows.push((meta, body));
+            }
+            Ok(rows)
+        };
+        // Sent right behind the read, so whatever the read saw of a restarted identity is known with it.
+        let file = async { client.query_opt(&self.file, &[]).await.map_err(failed) };
+        let (rows, file) = tokio::try_join!(rows, file)?;
+        let file = file.map(|row| row.get(0));
+        Ok(Read { cut: rows.len() >= self.rows_max, rows, file })
     }
 }

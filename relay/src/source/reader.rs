@@ -224,6 +224,11 @@ impl Reading {
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open());
         let read = self.client.deadline().answer(read).await??;
+        if let Err(error) = self.guard.check_file(read.file) {
+            // It may say more precisely what was altered.
+            self.read_locks().await?;
+            return Err(error.into());
+        }
         let rest = Pace::rest(begun.elapsed(), read.rows.len());
         let (cut, quiet) = (read.cut, read.rows.is_empty());
         let last = read.rows.last().map_or(0, |(row, _)| row.id);
