@@ -14,7 +14,7 @@ const TABLES: [(&str, &[&str]); 10] = [
     ("dead", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("kept", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("discarded", &["SELECT", "INSERT"]),
+    ("decision", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),
     ("meta", &["SELECT"]),
 ];
