@@ -112,24 +112,46 @@ CREATE TABLE outbox.dead (
     PRIMARY KEY (target, id),
     CONSTRAINT attempts_is_not_negative CHECK (attempts >= 0)
 );
+-- What died last is listed first, and what died long ago may be removed by the keeper.
+CREATE INDEX dead_by_age ON outbox.dead (died_at);
 
--- The audit of `outbox-relay dead discard`: who decided that a message is not sent.
--- The same message may die again after a replay, so (target, id) alone is no key.
--- One that nobody discarded stands here with its content: its id was drawn again
--- (the identity went back), and the message that has it now died as well.
-CREATE TABLE outbox.discarded (
+-- The audit: what a person decided about messages (requeue, discard, replay, release, prune), and what
+-- the keeper removed because the configuration says so. One row a transaction, written in it; a
+-- command that works in pieces writes several with one command_id.
+CREATE TABLE outbox.decision (
+    decision_id bigint         GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    decided_at  timestamptz    NOT NULL DEFAULT clock_timestamp(),
+    rows        bigint         NOT NULL,
+    -- That of a replay stands in retry.replay_id and in the header x-outbox-replay.
+    command_id  uuid           NOT NULL,
+    command     text           NOT NULL,
+    -- NULL: all of them.
+    target      text,
+    decided_by  text           NOT NULL DEFAULT session_user,
+    reason      text,
+    -- What was asked for, and which ids that was.
+    filter      jsonb          NOT NULL,
+    ids         int8multirange NOT NULL,
+    -- Of messages that are gone with this decision: nothing else knows them any more.
+    message_ids uuid[],
+
+    CONSTRAINT decided_by_is_a_name CHECK (decided_by <> ''),
+    CONSTRAINT rows_is_not_negative CHECK (rows >= 0)
+);
+
+-- A dead message whose id was drawn again (the identity went back) by one that died
+-- as well: nobody decided that it is not sent, so its content is kept.
+CREATE TABLE outbox.displaced (
     target       text        NOT NULL,
     id           bigint      NOT NULL,
     message_id   uuid        NOT NULL,
-    reason       text,
-    discarded_by text        NOT NULL DEFAULT session_user,
-    discarded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
-    -- The row of outbox.dead without its payload, and the payload.
-    copy         jsonb,
+    displaced_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    displaced_by uuid        NOT NULL,
+    -- The row of outbox.dead without its payload.
+    copy         jsonb       NOT NULL,
     payload      bytea,
 
-    PRIMARY KEY (target, id, discarded_at),
-    CONSTRAINT discarded_by_is_a_name CHECK (discarded_by <> '')
+    PRIMARY KEY (target, id, displaced_at)
 );
 
 -- Messages below the floor that a retry row still needs.

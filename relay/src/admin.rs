@@ -3,17 +3,22 @@
 pub mod backend;
 pub mod check;
 pub mod dead;
+pub mod hold;
+pub mod parked;
+pub mod prune;
 pub mod rebuild;
+pub mod replay;
 pub mod status;
 pub mod target;
 
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};
+use tokio_postgres::{Error, Transaction};
 
 use crate::admin::backend::Backend;
 use crate::database::DatabaseError;
 
-/// Why an operator's request was not carried out. Nothing was changed.
+/// Why an operator's request was not carried out. Nothing was changed, but for [`AdminError::Partly`].
 #[derive(Debug, thiserror::Error)]
 pub enum AdminError {
     /// No ledger bears this name.
@@ -47,6 +52,16 @@ pub enum AdminError {
         "another session holds the outbox for longer than lock_timeout\nhint: try again; `outbox-relay status` names the keeper"
     )]
     Busy,
+    /// A command that works in pieces came to an end before its last one.
+    #[error("{done} before this\nhint: {hint}")]
+    Partly {
+        /// What is done, and stays.
+        done: String,
+        /// How to go on.
+        hint: String,
+        /// What ended it.
+        source: Box<AdminError>,
+    },
     /// The database refused, or was not reachable.
     #[error(transparent)]
     Database(DatabaseError),
@@ -63,6 +78,20 @@ impl From<tokio_postgres::Error> for AdminError {
 
 fn known(holder: Option<&Backend>) -> String {
     holder.map_or_else(|| "it has just ended".to_owned(), ToString::to_string)
+}
+
+/// Ids that an answer names.
+const IDS_NAMED_MAX: usize = 100;
+
+/// The lowest of the ids, ascending.
+fn named(mut ids: Vec<i64>) -> Vec<i64> {
+    ids.sort_unstable();
+    ids.truncate(IDS_NAMED_MAX);
+    ids
+}
+
+async fn end(transaction: Transaction<'_>, dry_run: bool) -> Result<(), Error> {
+    if dry_run { transaction.rollback().await } else { transaction.commit().await }
 }
 
 /// A time as people and programs read it, in UTC to the second.

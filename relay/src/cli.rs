@@ -42,6 +42,13 @@ pub enum Command {
     /// Messages that were given up.
     #[command(subcommand)]
     Dead(command::dead::DeadCommand),
+    /// Keys and destinations that wait.
+    #[command(subcommand)]
+    Hold(command::hold::HoldCommand),
+    /// Send settled messages to one target once more, under the same message ids.
+    Replay(command::replay::ReplayArgs),
+    /// Delete what every target has settled, now.
+    Prune(command::prune::PruneArgs),
     /// Targets in the database.
     #[command(subcommand)]
     Target(command::target::TargetCommand),

@@ -2,14 +2,19 @@
 
 pub mod check;
 pub mod dead;
+pub mod hold;
 pub mod ledger;
 pub mod migrate;
+pub mod prune;
+pub mod replay;
 pub mod run;
 pub mod status;
 pub mod target;
 
 mod age;
+mod decision;
 mod link;
+mod moment;
 mod output;
 mod table;
 

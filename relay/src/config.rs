@@ -135,6 +135,8 @@ pub struct RetentionConfig {
     pub interval: Duration,
     /// Rows deleted in one transaction.
     pub delete_rows_max: u64,
+    /// Age at which dead messages are removed; `None`: never.
+    pub dead: Option<Duration>,
 }
 
 /// The lease of a pipeline, on the database's clock.

@@ -18,6 +18,7 @@ use crate::keeper::sweep::Position;
 use crate::schema::{self, Schema};
 
 mod compact;
+pub mod dead;
 pub mod election;
 pub(crate) mod floor;
 pub mod horizon;
@@ -128,6 +129,7 @@ impl Keeper {
             let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
             let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
             kept = piece.next.unwrap_or(0);
+            let buried = self.remove_dead(client).await?;
             if Instant::now() >= sweep_at {
                 let sweep = self.sweep(client, position.unwrap_or_default());
                 let (next, cost) = deadline.answers(PIECE_STATEMENTS, sweep).await??;
@@ -135,7 +137,7 @@ impl Keeper {
                 sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
             }
             // A piece that freed nothing is no reason to hurry: millions may be kept for a parked target.
-            if !round.more && piece.deleted == 0 {
+            if !round.more && piece.deleted == 0 && buried == 0 {
                 tokio::time::sleep(self.retention.interval).await;
             }
         }
@@ -164,6 +166,15 @@ impl Keeper {
             told.clone_from(&round.held);
         }
         Ok(round)
+    }
+
+    async fn remove_dead(&self, client: &mut Client) -> Result<u64, Error> {
+        let Some(age) = self.retention.dead else { return Ok(0) };
+        let rows = dead::piece(client, &self.schema, age, self.retention.delete_rows_max).await?;
+        if rows > 0 {
+            tracing::info!(rows, "dead messages removed, as [retention] dead says");
+        }
+        Ok(rows)
     }
 
     async fn sweep(

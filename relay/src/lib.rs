@@ -25,6 +25,7 @@ pub mod command;
 pub mod config;
 mod crash;
 pub mod database;
+pub mod decision;
 pub mod exit;
 pub mod flow;
 pub mod header;

@@ -31,6 +31,9 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Check(args) => command::block_on(command::check::run(args, &load()?)),
         Command::Status(args) => command::block_on(command::status::run(args, &load()?)),
         Command::Dead(args) => command::block_on(command::dead::run(args, &load()?)),
+        Command::Hold(args) => command::block_on(command::hold::run(args, &load()?)),
+        Command::Replay(args) => command::block_on(command::replay::run(args, &load()?)),
+        Command::Prune(args) => command::block_on(command::prune::run(args, &load()?)),
         Command::Target(args) => command::block_on(command::target::run(args, &load()?)),
         Command::Ledger(args) => command::block_on(command::ledger::run(args, &load()?)),
     }

@@ -90,12 +90,18 @@ impl Router {
     /// The route that takes the row, as an index into the routes; `None` if none does.
     #[must_use]
     pub fn route(&self, message: &Message) -> Option<usize> {
+        self.find(message.topic(), message.kind())
+    }
+
+    /// The route that takes a row of this topic and type.
+    #[must_use]
+    pub fn find(&self, topic: &str, kind: Option<&str>) -> Option<usize> {
         self.routes.iter().position(|route| {
-            route.topic.matches(message.topic())
+            route.topic.matches(topic)
                 && route
                     .kind
                     .as_ref()
-                    .is_none_or(|pattern| message.kind().is_some_and(|kind| pattern.matches(kind)))
+                    .is_none_or(|pattern| kind.is_some_and(|kind| pattern.matches(kind)))
         })
     }
 

@@ -74,6 +74,11 @@ async fn help() {
         "dead show",
         "dead requeue",
         "dead discard",
+        "hold",
+        "hold list",
+        "hold release",
+        "replay",
+        "prune",
         "target",
         "target remove",
         "ledger",
@@ -94,14 +99,15 @@ async fn status() {
     let text = say(&config(&outbox.database), &["status", "--sample", "0s"]).await;
     insta::assert_snapshot!(text, @r#"
     $ outbox-relay status --sample 0s
-    TARGET  PENDING  OLDEST  RETRY      DEAD  HOLES  SETTLED/S  MARKED                LEADER
-    lake    3        1h 0m   1 refused  2     0      -          2026-01-02T03:04:05Z  none
-    new     -        -       0          0     0      -          -                     none
-    old     0        -       0          0     0      -          2026-01-02T03:04:05Z  none
+    TARGET  PENDING  OLDEST  RETRY  DEAD  HOLES  SETTLED/S  MARKED                LEADER
+    lake    3        1h 0m   1      2     0      -          2026-01-02T03:04:05Z  none
+    new     -        -       0      0     0      -          -                     none
+    old     0        -       0      0     0      -          2026-01-02T03:04:05Z  none
 
     keeper   none
     last id  6
     floor    1; the rest is younger than keep, by target lake
+    retry    lake: 1 refused and tried again
     warning  no relay works on target lake
     warning  target new has no ledger yet; its first run makes it
     warning  target old is not configured and holds retention back; hint: outbox-relay target remove old
@@ -144,6 +150,7 @@ async fn status_as_json() {
             "lowest": null,
             "ranges": 0
           },
+          "parked": [],
           "pending": {
             "at_least": false,
             "rows": 3
@@ -167,6 +174,7 @@ async fn status_as_json() {
             "lowest": null,
             "ranges": 0
           },
+          "parked": [],
           "pending": {
             "at_least": false,
             "rows": 0
@@ -188,6 +196,7 @@ async fn status_as_json() {
             "lowest": null,
             "ranges": 0
           },
+          "parked": [],
           "pending": {
             "at_least": false,
             "rows": 0

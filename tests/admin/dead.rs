@@ -3,12 +3,15 @@
 use std::time::Duration;
 
 use outbox_relay::admin::AdminError;
-use outbox_relay::admin::dead::{self, Changed, Decision, Filter};
+use outbox_relay::admin::dead::{self, Changed, Filter};
 use outbox_relay::command::dead::{render_changed, render_list, render_message};
+use outbox_relay::decision::Decision;
 use time::macros::datetime;
 use uuid::Uuid;
 
 use crate::keeper::outbox::Outbox;
+
+const ADA: Decision<'_> = Decision { by: Some("ada"), reason: None };
 
 /// Five messages, dead for `lake`: 1 to 4; for `mill`: 5.
 async fn graveyard() -> Outbox {
@@ -132,13 +135,15 @@ async fn a_requeued_message_is_due_at_once_and_holds_nobody() {
     let mut outbox = graveyard().await;
     let filter = Filter { reason: Some("no queue".to_owned()), ..Filter::default() };
     // WHEN it is only asked
-    let asked = dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, true).await;
+    let asked =
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, &ADA, true).await;
     // THEN nothing changes
     let two = Changed { rows: 2, ids: vec![2, 3], more: false };
     assert_eq!(asked.unwrap(), two);
     assert!(outbox.ids("outbox.retry").await.is_empty());
     // WHEN it is done
-    let done = dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, false).await;
+    let done =
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, &ADA, false).await;
     // THEN
     assert_eq!(done.unwrap(), two);
     let due = "outbox.retry WHERE target = 'lake' AND class = 'requeued' AND attempts = 0
@@ -147,7 +152,8 @@ async fn a_requeued_message_is_due_at_once_and_holds_nobody() {
     assert_eq!(outbox.ids(due).await, [2, 3]);
     // AND the dead rows stay, as copies, and are not requeued twice
     assert_eq!(listed(&outbox, Filter::default()).await.len(), 5);
-    let again = dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, false).await;
+    let again =
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, &ADA, false).await;
     assert_eq!(again.unwrap().rows, 0);
     // AND retention keeps the messages for them
     let round = outbox.retain().await;
@@ -161,7 +167,7 @@ async fn a_message_whose_row_is_gone_is_requeued_from_its_copy() {
     outbox.retain().await;
     assert!(outbox.messages().await.is_empty());
     let filter = Filter { ids: vec![1], ..Filter::default() };
-    dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, false).await.unwrap();
+    dead::requeue(&mut outbox.session, &outbox.schema, "lake", &filter, &ADA, false).await.unwrap();
     assert_eq!(outbox.ids("outbox.retry").await, [1]);
     assert_eq!(outbox.ids("outbox.dead WHERE id = 1").await, [1]);
     assert!(outbox.ids("outbox.kept").await.is_empty());
@@ -172,7 +178,8 @@ async fn nothing_is_requeued_for_a_target_that_is_gone() {
     let mut outbox = graveyard().await;
     outbox.run("DELETE FROM outbox.ledger WHERE target = 'lake'").await;
     let refused =
-        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &Filter::default(), false).await;
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &Filter::default(), &ADA, false)
+            .await;
     assert!(matches!(refused, Err(AdminError::UnknownTarget { .. })), "{refused:?}");
 }
 
@@ -181,7 +188,7 @@ async fn a_discarded_message_leaves_a_name_and_a_reason() {
     // GIVEN four dead messages of the target, one of them requeued
     let mut outbox = graveyard().await;
     outbox.retry("lake", 3).await;
-    let decision = Decision { by: Some("ada"), reason: "the order was cancelled" };
+    let decision = Decision { by: Some("ada"), reason: Some("the order was cancelled") };
     let all = Filter::default();
     // WHEN it is only asked, and then done
     for dry_run in [true, false] {
@@ -192,15 +199,54 @@ async fn a_discarded_message_leaves_a_name_and_a_reason() {
         assert_eq!(listed(&outbox, Filter::default()).await, left);
     }
     // THEN
-    let audit = "outbox.discarded WHERE target = 'lake' AND discarded_by = 'ada'
-                 AND reason = 'the order was cancelled' AND message_id = (
-                     SELECT message_id FROM outbox.message WHERE message.id = discarded.id)";
+    let audit = "outbox.message WHERE EXISTS (
+                     SELECT FROM outbox.decision
+                     WHERE command = 'dead discard' AND target = 'lake' AND decided_by = 'ada'
+                       AND reason = 'the order was cancelled' AND rows = 3 AND filter = '{}'
+                       AND ids @> message.id AND message_ids @> ARRAY[message_id])";
     assert_eq!(outbox.ids(audit).await, [1, 2, 4]);
     // AND without a name it is the role's
-    let decision = Decision { by: None, reason: "test" };
+    let decision = Decision { by: None, reason: Some("test") };
     let mill = dead::discard(&mut outbox.session, &outbox.schema, "mill", &all, &decision, false);
     assert_eq!(mill.await.unwrap().rows, 1);
-    assert_eq!(outbox.ids("outbox.discarded WHERE discarded_by = session_user").await, [5]);
+    let by_role = "SELECT count(*) FROM outbox.decision
+                   WHERE target = 'mill' AND decided_by = session_user AND ids @> 5::bigint";
+    assert_eq!(outbox.count(by_role).await, 1);
+}
+
+#[tokio::test]
+async fn each_filter_chooses_what_is_requeued_or_discarded_and_is_recorded() {
+    let mut outbox = graveyard().await;
+    let (none, text) = (Filter::default, |text: &str| Some(text.to_owned()));
+    let hours = |hours: u64| Some(Duration::from_secs(hours * 3_600 + 1_800));
+    let cases: [(Filter, &[i64], &str); 6] = [
+        (Filter { ids: vec![2, 99], ..none() }, &[2], r#"{"ids": [2, 99]}"#),
+        (Filter { key: text("k1"), ..none() }, &[1], r#"{"key": "k1"}"#),
+        (Filter { topic: text("order.paid"), ..none() }, &[3, 4], r#"{"topic": "order.paid"}"#),
+        (Filter { reason: text("no queue"), ..none() }, &[2, 3], r#"{"reason": "no queue"}"#),
+        (Filter { older_than: hours(2), ..none() }, &[3, 4], r#"{"older_than": "2h 30m"}"#),
+        (Filter { newer_than: hours(2), ..none() }, &[1, 2], r#"{"newer_than": "2h 30m"}"#),
+    ];
+    for (filter, ids, recorded) in cases {
+        let (session, schema) = (&mut outbox.session, &outbox.schema);
+        // WHEN it is only asked THEN nothing is recorded
+        let asked = dead::requeue(session, schema, "lake", &filter, &ADA, true).await.unwrap();
+        assert_eq!(asked.ids, ids, "{filter:?}");
+        let asked = dead::discard(session, schema, "lake", &filter, &ADA, true).await.unwrap();
+        assert_eq!(asked.ids, ids, "{filter:?}");
+        assert_eq!(session.count("SELECT count(*) FROM outbox.decision").await, 0);
+        // WHEN it is done THEN it is, once
+        let done = dead::requeue(session, schema, "lake", &filter, &ADA, false).await.unwrap();
+        assert_eq!(done.ids, ids, "{filter:?}");
+        let audit = format!(
+            "SELECT count(*) FROM outbox.decision
+             WHERE command = 'dead requeue' AND target = 'lake' AND decided_by = 'ada'
+               AND rows = {} AND filter = '{recorded}' AND message_ids IS NULL",
+            ids.len()
+        );
+        assert_eq!(session.count(&audit).await, 1, "{audit}");
+        session.run("DELETE FROM outbox.decision; DELETE FROM outbox.retry").await;
+    }
 }
 
 #[test]

@@ -206,16 +206,17 @@ async fn the_status_reads_without_colour() {
     ];
     // WHEN, THEN
     insta::assert_snapshot!(render(&status, 1), @r#"
-    TARGET  PENDING    OLDEST  RETRY              DEAD  HOLES  SETTLED/S  MARKED                LEADER
-    lake    5          1h 2m   1 late, 1 refused  1     2      1234       2026-01-02T03:04:05Z  pid 4711 at 10.0.0.7
-    new     -          -       0                  0     0      -          -                     none
-    old     ≥ 1000000  1h 2m   0                  0     0      -          2026-01-02T03:04:05Z  none
+    TARGET  PENDING    OLDEST  RETRY  DEAD  HOLES  SETTLED/S  MARKED                LEADER
+    lake    5          1h 2m   2      1     2      1234       2026-01-02T03:04:05Z  pid 4711 at 10.0.0.7
+    new     -          -       0      0     0      -          -                     none
+    old     ≥ 1000000  1h 2m   0      0     0      -          2026-01-02T03:04:05Z  none
 
     keeper   none
     last id  9
     floor    1; held by target lake: 2 is an open hole
     open     pid 4711, application shop, user app, client 10.0.0.7, state idle in transaction, since 2026-01-02T03:04:05Z: may fill a hole
     open     prepared transaction "gid 7", user app, since 2026-01-02T03:04:05Z: may fill a hole
+    retry    lake: 1 late and out of order, 1 refused and tried again
     warning  4 late rows were found so far: given up, and committed; they are delivered out of order
     warning  target lake has 2 dead ranges, more than dead_ranges_max; hint: a shorter keep, or fewer rollbacks after the insert
     warning  target new has no ledger yet; its first run makes it

@@ -1,8 +1,10 @@
 //! Mistakes in single values: type, unit, range, and what must fit together.
 
+use std::time::Duration;
+
 use insta::assert_snapshot;
 
-use super::{AMQP, DATABASE, KAFKA, refused};
+use super::{AMQP, DATABASE, KAFKA, accepted, refused};
 
 #[test]
 fn text_for_a_number() {
@@ -42,6 +44,21 @@ fn a_number_beyond_all_ranges() {
     relay.toml:8:13: source.holes_max = 9999999999999999999999999999999999999999999: must be between 100 and 10000000
     hint: write a number without quotes, such as 100000
     ");
+}
+
+#[test]
+fn dead_messages_that_are_removed_at_some_odd_time() {
+    let dead = |value: &str| format!("{DATABASE}{AMQP}[retention]\ndead = \"{value}\"\n");
+    assert_snapshot!(refused(&dead("soon")), @r#"
+    relay.toml:8:8: retention.dead = "soon": neither "never" nor a duration
+    hint: write "never", or an age such as "90d"
+    "#);
+    assert_snapshot!(refused(&dead("1m")), @r#"
+    relay.toml:8:8: retention.dead = "1m": must be at least 1h
+    hint: write "never", or an age such as "90d"
+    "#);
+    assert_eq!(accepted(&dead("never")).retention.dead, None);
+    assert_eq!(accepted(&dead("2h")).retention.dead, Some(Duration::from_secs(7_200)));
 }
 
 #[test]

@@ -191,6 +191,7 @@ pub(crate) fn keep_nothing() -> RetentionConfig {
         keep_rows_max: u64::MAX,
         interval: Duration::from_millis(20),
         delete_rows_max: 10_000,
+        dead: None,
     }
 }
 

@@ -29,8 +29,8 @@ SELECT count(*) FROM outbox.dead JOIN outbox.message USING (id, message_id, topi
 WHERE target = 'lake' AND dead.reason = 'refused as well' AND dead.attempts = 3";
 
 const REPLACED: &str = "
-SELECT count(*) FROM outbox.discarded LEFT JOIN outbox.message USING (id, message_id)
-WHERE target = 'lake' AND id = 1 AND message.id IS NULL AND discarded.payload = 'first'
+SELECT count(*) FROM outbox.displaced LEFT JOIN outbox.message USING (id, message_id)
+WHERE target = 'lake' AND id = 1 AND message.id IS NULL AND displaced.payload = 'first'
   AND copy ->> 'topic' = 'before' AND copy ->> 'reason' = 'too large'";
 
 #[tokio::test]
@@ -44,7 +44,7 @@ async fn i1_a_message_that_dies_under_a_used_id_is_the_one_that_stands_in_dead()
     assert_eq!((outbox.count(DEAD).await, outbox.count(REPLACED).await), (1, 1));
     // AND dying again is no replacement
     pen.bury(1, "refused as well").await;
-    assert_eq!(outbox.count("SELECT count(*) FROM outbox.discarded").await, 1);
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.displaced").await, 1);
 }
 
 #[tokio::test]

@@ -87,7 +87,7 @@ async fn a_held_key_waits_for_a_person() {
     wait_held(&session, 2 * SHARE).await;
 
     let id = session.count("SELECT id FROM outbox.dead").await.to_string();
-    let discard = ["dead", "discard", "amqp", "--id", &id, "--reason", "not needed"];
+    let discard = ["dead", "discard", "--target", "amqp", "--id", &id, "--reason", "not needed"];
     let output = command(&stage.config, &discard).await;
     assert!(output.status.success(), "{output:?}");
     stage.wait_received(3 * BATCH).await;

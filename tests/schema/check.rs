@@ -167,9 +167,9 @@ async fn the_relays_tables_hold_only_states_that_exist() {
             ("INSERT INTO outbox.meta (singleton) VALUES (false)", "meta_singleton_check"),
             ("INSERT INTO outbox.meta DEFAULT VALUES", "meta_pkey"),
             (
-                "INSERT INTO outbox.discarded (target, id, message_id, discarded_by)
-                 VALUES ('a', 1, outbox.uuidv7(), '')",
-                "discarded_by_is_a_name",
+                "INSERT INTO outbox.decision (rows, command_id, command, filter, ids, decided_by)
+                 VALUES (1, outbox.uuidv7(), 'prune', '{}', '{[1,2)}', '')",
+                "decided_by_is_a_name",
             ),
         ],
     )
@@ -185,8 +185,8 @@ async fn the_relays_tables_hold_only_states_that_exist() {
     .await;
     let by: String = session
         .query_one(
-            "INSERT INTO outbox.discarded (target, id, message_id) VALUES ('a', 1, outbox.uuidv7())
-             RETURNING discarded_by",
+            "INSERT INTO outbox.decision (rows, command_id, command, filter, ids)
+             VALUES (1, outbox.uuidv7(), 'prune', '{}', '{[1,2)}') RETURNING decided_by",
             &[],
         )
         .await

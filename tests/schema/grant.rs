@@ -97,8 +97,8 @@ async fn a_relay_reads_removes_and_keeps_the_progress() {
              SELECT floor FROM outbox.meta FOR UPDATE;
              UPDATE outbox.meta SET floor = 2;
              INSERT INTO outbox.hole (target, ranges) VALUES ('a', '{[1,2)}');
-             INSERT INTO outbox.discarded (target, id, message_id, discarded_by)
-                 VALUES ('a', 1, outbox.uuidv7(), 'ada');
+             INSERT INTO outbox.decision (rows, command_id, command, filter, ids, decided_by)
+                 VALUES (1, outbox.uuidv7(), 'dead discard', '{}', '{[1,2)}', 'ada');
              SET LOCAL outbox_relay.keeper = 'on';
              DELETE FROM outbox.message WHERE id = 1;
              COMMIT;",
@@ -120,8 +120,8 @@ async fn a_relay_neither_writes_messages_nor_its_own_audit() {
             "TRUNCATE outbox.message",
             "SELECT nextval('outbox.message_id_seq')",
             "UPDATE outbox.meta SET outbox_id = gen_random_uuid()",
-            "UPDATE outbox.discarded SET discarded_by = 'somebody else'",
-            "DELETE FROM outbox.discarded",
+            "UPDATE outbox.decision SET decided_by = 'somebody else'",
+            "DELETE FROM outbox.decision",
             "UPDATE outbox.migration SET checksum = ''",
             "TRUNCATE outbox.ledger",
             "DROP TABLE outbox.hole",

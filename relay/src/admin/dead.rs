@@ -1,38 +1,42 @@
 //! Dead messages: listed, shown, requeued, discarded.
-//!
-//! What becomes of a dead row that is requeued: it stays where it is, as the copy its `retry` row is
-//! served from when the message itself has been deleted. The mark that settles the `retry` row deletes
-//! both in one statement if the message was delivered, and renews the dead row if it died again. Until
-//! then it is *requeued*: listed as such, and neither requeued twice nor discarded.
 
 use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, Error, GenericClient, Row};
+use tokio_postgres::{Error, GenericClient, Row};
 use uuid::Uuid;
 
-use crate::admin::{AdminError, target};
-use crate::keeper::floor;
 use crate::schema::Schema;
 
+mod change;
+
+pub use change::{CHANGE_ROWS_MAX, Changed, discard, requeue};
+
 /// Which dead messages. Every field that is set narrows the choice.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, Serialize)]
 pub struct Filter {
     /// Of this target.
+    #[serde(skip)]
     pub target: Option<String>,
     /// With one of these ids; empty: any.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ids: Vec<i64>,
     /// With this ordering key.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
     /// With this topic.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub topic: Option<String>,
     /// With this text somewhere in the reason; upper and lower case are the same.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
     /// That died at least so long ago.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "age")]
     pub older_than: Option<Duration>,
     /// That died at most so long ago.
+    #[serde(skip_serializing_if = "Option::is_none", serialize_with = "age")]
     pub newer_than: Option<Duration>,
 }
 
@@ -46,6 +50,14 @@ impl Filter {
             && self.reason.is_none()
             && self.older_than.is_none()
             && self.newer_than.is_none()
+    }
+}
+
+/// An age as it is typed: `2h`.
+fn age<S: serde::Serializer>(age: &Option<Duration>, serializer: S) -> Result<S::Ok, S::Error> {
+    match age {
+        Some(age) => serializer.collect_str(&humantime::format_duration(*age)),
+        None => serializer.serialize_none(),
     }
 }
 
@@ -92,32 +104,6 @@ pub struct DeadMessage {
     /// Its headers, as written.
     pub headers: Option<serde_json::Value>,
 }
-
-/// What a requeue or a discard did, or (dry run) would do.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Changed {
-    /// How many messages.
-    pub rows: u64,
-    /// Their ids, ascending, the first hundred.
-    pub ids: Vec<i64>,
-    /// More are chosen than one run takes: run it again.
-    pub more: bool,
-}
-
-/// Who gave messages up, and why: recorded in `discarded`.
-#[derive(Debug, Clone, Copy)]
-pub struct Decision<'a> {
-    /// A person's name; the session's role without it.
-    pub by: Option<&'a str>,
-    /// For those who ask later.
-    pub reason: &'a str,
-}
-
-/// Messages that one requeue or discard takes.
-pub const CHANGE_ROWS_MAX: i64 = 100_000;
-
-/// Ids that [`Changed`] names.
-const IDS_NAMED_MAX: usize = 100;
 
 const COLUMNS: &str = "
 dead.target, dead.id, message_id, topic, type, key, attempts, class, reason, created_at, died_at,
@@ -190,122 +176,6 @@ pub async fn payload(
     let text = "SELECT payload FROM outbox.dead WHERE target = $1 AND id = $2";
     let row = client.query_opt(&schema.sql(text), &[&target, &id]).await?;
     Ok(row.map(|row| row.get(0)))
-}
-
-/// Puts the chosen messages of one target into `retry` again, with no attempts, due at once, holding
-/// nobody; one that holds its key (`on_poison = "hold_key"`) goes on holding it until it is delivered. Under `@floor`, so that retention sees the `retry` row or has deleted the message before.
-///
-/// One whose id another message has by now (the identity went back) is left out: `retry` names rows by
-/// their ids, and the other would be sent.
-///
-/// With `dry_run` everything is done, counted and rolled back.
-///
-/// # Errors
-/// [`AdminError::UnknownTarget`] if the target has no ledger (it was removed): nobody would serve the
-/// rows. [`AdminError::IdTaken`] if it was asked for by its id and is left out.
-/// [`AdminError::Busy`], the database's.
-pub async fn requeue(
-    client: &mut Client,
-    schema: &Schema,
-    target: &str,
-    filter: &Filter,
-    dry_run: bool,
-) -> Result<Changed, AdminError> {
-    let text = format!(
-        "INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason)
-         SELECT target, id, key, false, 0, now(), 'requeued', reason
-         FROM outbox.dead WHERE {CHOSEN} AND {NOT_REQUEUED} AND NOT {ID_TAKEN} ORDER BY id LIMIT $8
-         ON CONFLICT (target, id) DO UPDATE
-         SET class = 'requeued', attempts = 0, next_at = now()
-         WHERE retry.class = 'poison'
-         RETURNING id"
-    );
-    let transaction = floor::hold(client, schema).await?;
-    if target::read(&transaction, schema, target).await?.is_none() {
-        return Err(target::unknown(&transaction, schema, target).await?);
-    }
-    let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
-    if !filter.ids.is_empty() {
-        let text = format!("SELECT id FROM outbox.dead WHERE {CHOSEN} AND {ID_TAKEN} ORDER BY id");
-        let taken = Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[]).await?;
-        if let Some(row) = taken.first() {
-            return Err(AdminError::IdTaken { target: target.to_owned(), id: row.get("id") });
-        }
-    }
-    let rows =
-        Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX]).await?;
-    end(transaction, dry_run).await?;
-    Ok(changed(&rows))
-}
-
-/// Deletes the chosen dead messages of one target and records who decided it, and why. Messages that
-/// are requeued are left alone; a key that one of them held is free. Under `@floor`, so that nobody requeues them meanwhile.
-///
-/// With `dry_run` everything is done, counted and rolled back.
-///
-/// # Errors
-/// [`AdminError::Busy`], the database's.
-pub async fn discard(
-    client: &mut Client,
-    schema: &Schema,
-    target: &str,
-    filter: &Filter,
-    decision: &Decision<'_>,
-    dry_run: bool,
-) -> Result<Changed, AdminError> {
-    let text = format!(
-        "WITH chosen AS (
-             SELECT target, id FROM outbox.dead
-             WHERE {CHOSEN} AND {NOT_REQUEUED} ORDER BY id LIMIT $8
-         ), gone AS (
-             DELETE FROM outbox.dead USING chosen
-             WHERE dead.target = chosen.target AND dead.id = chosen.id
-             RETURNING dead.target, dead.id, dead.message_id
-         )
-         INSERT INTO outbox.discarded (target, id, message_id, reason, discarded_by)
-         SELECT target, id, message_id, $9, coalesce($10, session_user) FROM gone
-         RETURNING id"
-    );
-    let transaction = floor::hold(client, schema).await?;
-    let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
-    let rows = Chosen::new(&filter)
-        .query(
-            &transaction,
-            &schema.sql(&text),
-            &[&CHANGE_ROWS_MAX, &decision.reason, &decision.by],
-        )
-        .await?;
-    let ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
-    transaction.execute(&schema.sql(RELEASE_KEYS), &[&target, &ids]).await?;
-    end(transaction, dry_run).await?;
-    Ok(changed(&rows))
-}
-
-// The rows that held a key for the sake of a dead message go, and the next of the key is due.
-const RELEASE_KEYS: &str = "
-WITH released AS (
-    DELETE FROM outbox.retry
-    WHERE target = $1 AND id = ANY ($2) AND class = 'poison' RETURNING id, key
-)
-UPDATE outbox.retry SET next_at = now()
-FROM (SELECT key, array_agg(id) AS ids FROM released GROUP BY key) AS free,
-     LATERAL (
-         SELECT next.id FROM outbox.retry AS next
-         WHERE next.target = $1 AND next.key = free.key AND next.holds AND next.id <> ALL (free.ids)
-         ORDER BY next.id LIMIT 1
-     ) AS head
-WHERE retry.target = $1 AND retry.id = head.id AND retry.next_at IS NULL";
-
-async fn end(transaction: tokio_postgres::Transaction<'_>, dry_run: bool) -> Result<(), Error> {
-    if dry_run { transaction.rollback().await } else { transaction.commit().await }
-}
-
-fn changed(rows: &[Row]) -> Changed {
-    let mut ids: Vec<i64> = rows.iter().map(|row| row.get("id")).collect();
-    ids.sort_unstable();
-    ids.truncate(IDS_NAMED_MAX);
-    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= CHANGE_ROWS_MAX);
-    Changed { rows: rows.len() as u64, ids, more }
 }
 
 /// The parameters $1 to $7 of [`CHOSEN`].

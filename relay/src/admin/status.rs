@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
 use crate::admin::backend::{self, Backend};
+use crate::admin::parked::{self, Destination};
 use crate::keeper::SCAN_SETTINGS;
 use crate::keeper::horizon::{self, Held};
 use crate::schema::Schema;
@@ -17,6 +18,9 @@ mod rate;
 
 /// Pending messages are counted exactly up to this number: about half a second of an index scan.
 pub const PENDING_COUNTED_MAX: i64 = 1_000_000;
+
+/// Parked destinations that are named for each target.
+const PARKED_NAMED_MAX: i64 = 10;
 
 /// A number of rows that was counted up to a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -73,6 +77,8 @@ pub struct TargetStatus {
     pub oldest_pending_s: Option<f64>,
     /// Messages that are set aside, by class.
     pub retry: BTreeMap<String, i64>,
+    /// The parked destinations with the most rows, at most ten.
+    pub parked: Vec<Destination>,
     /// Messages that were given up, those that are requeued not among them.
     pub dead: i64,
     /// Ids read past that a transaction may still commit.
@@ -102,7 +108,8 @@ const META: &str = "SELECT now(), late_rows FROM outbox.meta";
 const TARGETS: &str = "
 SELECT ledger.target, ledger.marked_at,
        (SELECT count(*) FROM outbox.dead WHERE dead.target = ledger.target AND NOT EXISTS (
-           SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id)) AS dead
+           SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id
+             AND retry.class <> 'poison')) AS dead
 FROM outbox.ledger ORDER BY ledger.target";
 
 const RETRY: &str =
@@ -200,6 +207,9 @@ async fn fill(
     for row in client.query(&schema.sql(RETRY), &[&target.name]).await? {
         target.retry.insert(row.get(0), row.get(1));
     }
+    if target.retry.contains_key("parked") {
+        target.parked = parked::list(client, schema, &target.name, PARKED_NAMED_MAX).await?;
+    }
     let row = client.query_one(&schema.sql(HOLES), &[&target.name]).await?;
     target.open_holes =
         Holes { ranges: row.get("ranges"), ids: row.get("ids"), lowest: row.get("lowest") };
@@ -217,6 +227,7 @@ impl TargetStatus {
             pending: Count { rows: 0, at_least: false },
             oldest_pending_s: None,
             retry: BTreeMap::new(),
+            parked: Vec::new(),
             dead: 0,
             open_holes: Holes::default(),
             dead_ranges: 0,

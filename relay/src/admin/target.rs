@@ -182,6 +182,20 @@ pub(super) async fn claim(
     Err(AdminError::Leased { target: target.to_owned(), holder })
 }
 
+/// # Errors
+/// [`AdminError::UnknownTarget`]: nobody would serve a row that is set aside for it.
+pub(super) async fn expect(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    target: &str,
+) -> Result<(), AdminError> {
+    let known = schema.sql("SELECT EXISTS (SELECT FROM outbox.ledger WHERE target = $1)");
+    if transaction.query_one(&known, &[&target]).await?.get(0) {
+        return Ok(());
+    }
+    Err(unknown(transaction, schema, target).await?)
+}
+
 pub(super) async fn unknown(
     transaction: &Transaction<'_>,
     schema: &Schema,

@@ -7,11 +7,13 @@ use std::time::Duration;
 
 use anyhow::anyhow;
 
+use super::decision::{ByArg, DecisionArgs};
 use super::table::{Table, printable};
 use super::{age, link, output};
 use crate::admin::dead::{self, Changed, DeadMessage, DeadRow, Filter};
 use crate::admin::rfc3339;
 use crate::config::Config;
+use crate::decision::Decision;
 use crate::exit::Failure;
 
 /// `dead …`
@@ -87,6 +89,8 @@ pub struct ShowArgs {
 pub struct RequeueArgs {
     #[command(flatten)]
     choice: ChoiceArgs,
+    #[command(flatten)]
+    decision: DecisionArgs,
 }
 
 /// Arguments of `dead discard`.
@@ -97,15 +101,15 @@ pub struct DiscardArgs {
     /// Why; recorded.
     #[arg(long, value_name = "TEXT")]
     reason: String,
-    /// Who decided it; recorded; the database role without it.
-    #[arg(long, value_name = "NAME")]
-    by: Option<String>,
+    #[command(flatten)]
+    by: ByArg,
 }
 
 /// What is requeued or discarded.
 #[derive(Debug, clap::Args)]
 pub struct ChoiceArgs {
-    /// The target.
+    /// The target; no other is concerned.
+    #[arg(long)]
     target: String,
     #[command(flatten)]
     filter: FilterArgs,
@@ -128,7 +132,7 @@ pub async fn run(command: DeadCommand, config: &Config) -> Result<(), Failure> {
     match command {
         DeadCommand::List(args) => list(args, config).await,
         DeadCommand::Show(args) => show(args, config).await,
-        DeadCommand::Requeue(args) => requeue(args.choice, config).await,
+        DeadCommand::Requeue(args) => requeue(args, config).await,
         DeadCommand::Discard(args) => discard(args, config).await,
     }
 }
@@ -166,10 +170,12 @@ async fn show(args: ShowArgs, config: &Config) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn requeue(choice: ChoiceArgs, config: &Config) -> Result<(), Failure> {
+async fn requeue(args: RequeueArgs, config: &Config) -> Result<(), Failure> {
+    let RequeueArgs { choice, decision } = args;
     let filter = choice.filter()?;
     let (mut session, schema) = link::connect(config, "outbox-relay dead requeue").await?;
-    let changed = dead::requeue(&mut session, &schema, &choice.target, &filter, choice.dry_run);
+    let (target, decision, dry_run) = (&choice.target, decision.decision(), choice.dry_run);
+    let changed = dead::requeue(&mut session, &schema, target, &filter, &decision, dry_run);
     choice.print("requeued", &changed.await.map_err(link::in_admin)?)
 }
 
@@ -177,7 +183,7 @@ async fn discard(args: DiscardArgs, config: &Config) -> Result<(), Failure> {
     let DiscardArgs { choice, reason, by } = args;
     let filter = choice.filter()?;
     let (mut session, schema) = link::connect(config, "outbox-relay dead discard").await?;
-    let decision = dead::Decision { by: by.as_deref(), reason: &reason };
+    let decision = Decision { by: by.name(), reason: Some(&reason) };
     let (target, dry_run) = (&choice.target, choice.dry_run);
     let changed = dead::discard(&mut session, &schema, target, &filter, &decision, dry_run);
     choice.print("discarded", &changed.await.map_err(link::in_admin)?)
@@ -283,12 +289,7 @@ pub fn render_message(message: &DeadMessage) -> String {
 pub fn render_changed(done: &str, dry_run: bool, changed: &Changed) -> String {
     let would = if dry_run { "would be " } else { "" };
     let mut text = format!("{} messages {would}{done}", changed.rows);
-    if !changed.ids.is_empty() {
-        let ids: Vec<String> = changed.ids.iter().map(ToString::to_string).collect();
-        let rest = if changed.rows > changed.ids.len() as u64 { ", …" } else { "" };
-        // Writing to a String does not fail.
-        let _ = write!(text, ": {}{rest}", ids.join(", "));
-    }
+    text.push_str(&output::ids(&changed.ids, changed.rows));
     text.push('\n');
     if changed.more {
         text.push_str("there may be more; hint: run it again\n");

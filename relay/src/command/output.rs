@@ -19,3 +19,13 @@ pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
     text.push(b'\n');
     print(&text)
 }
+
+/// `: 4, 7, …`: the ids that an answer names, of so many; nothing if it names none.
+pub(super) fn ids(named: &[i64], rows: u64) -> String {
+    if named.is_empty() {
+        return String::new();
+    }
+    let ids: Vec<String> = named.iter().map(ToString::to_string).collect();
+    let rest = if rows > named.len() as u64 { ", …" } else { "" };
+    format!(": {}{rest}", ids.join(", "))
+}

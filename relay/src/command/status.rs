@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::age::{self, age};
+use super::hold::{parked_line, why};
 use super::table::Table;
 use super::{link, output};
 use crate::admin::backend::Backend;
@@ -59,14 +60,23 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
     for target in &status.targets {
         table.row(&cells(target));
     }
+    let configured =
+        |name: &str| status.targets.iter().any(|target| target.name == name && target.configured);
     let keeper = status.keeper.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     let mut lines = vec![
         ("keeper", keeper),
         ("last id", status.last_id.to_string()),
-        ("floor", format!("{}; {}", status.floor, held(status))),
+        ("floor", format!("{}; {}", status.floor, held(&status.held, configured))),
     ];
     lines
         .extend(status.writers.iter().map(|writer| ("open", format!("{writer}: may fill a hole"))));
+    for target in &status.targets {
+        lines.extend(set_aside(target).map(|line| ("retry", line)));
+        lines.extend(target.parked.iter().map(|parked| {
+            let waited = (status.at - parked.oldest).as_seconds_f64();
+            ("parked", parked_line(parked, waited))
+        }));
+    }
     lines.extend(warnings(status, dead_ranges_max).into_iter().map(|text| ("warning", text)));
 
     let mut text = table.render();
@@ -78,15 +88,21 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
     text
 }
 
+/// What stands in `retry`, by what it waits for.
+fn set_aside(target: &TargetStatus) -> Option<String> {
+    let words = |(class, rows): (&String, &i64)| format!("{rows} {}", why(class));
+    let classes: Vec<String> = target.retry.iter().map(words).collect();
+    (!classes.is_empty()).then(|| format!("{}: {}", target.name, classes.join(", ")))
+}
+
 fn cells(target: &TargetStatus) -> [String; 9] {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let retry: Vec<String> =
-        target.retry.iter().map(|(class, rows)| format!("{rows} {class}")).collect();
+    let retry: i64 = target.retry.values().sum();
     [
         target.name.clone(),
         or_dash(target.started.then(|| count(target.pending))),
         or_dash(target.oldest_pending_s.map(age)),
-        if retry.is_empty() { "0".to_owned() } else { retry.join(", ") },
+        retry.to_string(),
         target.dead.to_string(),
         target.open_holes.ranges.to_string(),
         or_dash(target.settled_per_s.map(|rate| format!("{rate:.0}"))),
@@ -109,12 +125,11 @@ pub(super) fn count(count: Count) -> String {
 }
 
 /// What keeps the floor where it is.
-fn held(status: &Status) -> String {
+pub(super) fn held(held: &Held, configured: impl Fn(&str) -> bool) -> String {
     let whose = |target: &str| {
-        let configured = status.targets.iter().any(|t| t.name == target && t.configured);
-        format!("target {target}{}", if configured { "" } else { " (not configured)" })
+        format!("target {target}{}", if configured(target) { "" } else { " (not configured)" })
     };
-    match &status.held {
+    match held {
         Held::Nothing => "everything is settled".to_owned(),
         Held::NoLedger => "no target has a ledger, nothing is deleted".to_owned(),
         Held::IdentityWentBack { last_id, .. } => {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
 use super::default::*;
-use super::duration::format_duration;
+use super::duration::{format_duration, parse_duration};
 use super::raw::{RawConfig, RawLease, RawLog, RawRetention, RawShutdown, RawSource, Setting};
 use super::report::Report;
 use super::section::Section;
@@ -145,6 +145,27 @@ fn retention(raw: &RawRetention, s: &mut Section<'_>) -> RetentionConfig {
             DEFAULT_DELETE_ROWS_MAX,
             1..=1_000_000,
         ),
+        dead: dead(raw, s),
+    }
+}
+
+/// `never`, or an age. Nothing is removed unless it is said: what is dead is a message that somebody
+/// has not received.
+fn dead(raw: &RawRetention, s: &mut Section<'_>) -> Option<Duration> {
+    let text = s.text("dead", &raw.dead)?;
+    if text == "never" {
+        return None;
+    }
+    match parse_duration(&text) {
+        Ok(age) if age >= HOUR => Some(age),
+        parsed => {
+            let reason = match parsed {
+                Ok(_) => "must be at least 1h",
+                Err(_) => "neither \"never\" nor a duration",
+            };
+            s.refuse("dead", reason, "write \"never\", or an age such as \"90d\"");
+            None
+        }
     }
 }
 

@@ -99,6 +99,7 @@ pub(super) struct RawRetention {
     pub(super) keep_rows_max: Setting,
     pub(super) interval: Setting,
     pub(super) delete_rows_max: Setting,
+    pub(super) dead: Setting,
 }
 
 #[derive(Default, serde::Deserialize)]

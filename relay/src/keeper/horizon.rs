@@ -92,6 +92,17 @@ pub struct Limit {
     pub held: Held,
 }
 
+impl Limit {
+    /// No further than an id that a person names, and never below the floor.
+    pub(super) fn below(mut self, id: Option<i64>, floor: i64) -> Self {
+        if let Some(id) = id.map(|id| id.max(floor)) {
+            self.settled = self.settled.min(id);
+            self.aged = self.aged.min(id);
+        }
+        self
+    }
+}
+
 impl Horizon {
     /// How far the floor may move. Never below the floor.
     #[must_use]

@@ -23,8 +23,10 @@
 //! the rows that it looked at. Trimming the dead ranges may follow in a statement of its own, by 2.
 //! It waits for a mark that is writing the same row of `hole`, and then works on what that left.
 
+use std::time::Duration;
+
 use serde::Serialize;
-use tokio_postgres::{Client, Error, Transaction};
+use tokio_postgres::{Client, Error, IsolationLevel, Transaction};
 
 use crate::config::RetentionConfig;
 use crate::keeper::horizon::{self, Held, Limit};
@@ -50,6 +52,15 @@ pub struct Round {
     pub held: Held,
 }
 
+/// What a person asks for, in the place of `keep` and `keep_rows_max`.
+#[derive(Debug, Clone, Copy)]
+pub struct Prune {
+    /// What all targets have settled so long ago.
+    pub older_than: Duration,
+    /// With a lower id than this.
+    pub below_id: Option<i64>,
+}
+
 /// One transaction of retention: moves the floor as far as allowed, by at most
 /// `config.delete_rows_max` messages and at most `dead_ranges_max` dead ranges of all targets.
 ///
@@ -67,17 +78,37 @@ pub async fn round(
     dead_ranges_max: usize,
 ) -> Result<Round, Error> {
     let transaction = floor::hold(client, schema).await?;
-    transaction.batch_execute(super::DELETE_SETTINGS).await?;
-    compact::compact(&transaction, schema).await?;
-    watermark::write(&transaction, schema, config.keep).await?;
+    let round = pass(&transaction, schema, config, dead_ranges_max, None).await?;
+    transaction.commit().await?;
+    Ok(round)
+}
 
-    let horizon = horizon::read(&transaction, schema, config.keep).await?;
+/// A round within a transaction that holds `@floor`; with `prune`, the part of it that a person asks for.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn pass(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    config: &RetentionConfig,
+    dead_ranges_max: usize,
+    prune: Option<Prune>,
+) -> Result<Round, Error> {
+    transaction.batch_execute(super::DELETE_SETTINGS).await?;
+    compact::compact(transaction, schema).await?;
+    // Watermarks are the keeper's: as far apart as `keep` wants them, whatever is pruned.
+    watermark::write(transaction, schema, config.keep).await?;
+
+    let keep = prune.map_or(config.keep, |prune| prune.older_than);
+    let keep_rows_max = prune.map_or(config.keep_rows_max, |_| u64::MAX);
+    let config = RetentionConfig { keep_rows_max, ..config.clone() };
+    let horizon = horizon::read(transaction, schema, keep).await?;
     let floor_before = horizon.floor;
-    let limit = horizon.limit();
+    let limit = horizon.limit().below(prune.and_then(|prune| prune.below_id), floor_before);
     // Every target has settled this range: which of them counts the dead ids does not matter.
     let counted = horizon.ledgers.first().map_or("", |ledger| &ledger.target);
-    let step = step(&transaction, schema, config, floor_before, limit, counted).await?;
-    let step = pass_dead_ranges(&transaction, schema, dead_ranges_max, floor_before, step).await?;
+    let step = step(transaction, schema, &config, floor_before, limit, counted).await?;
+    let step = pass_dead_ranges(transaction, schema, dead_ranges_max, floor_before, step).await?;
 
     let mut round = Round {
         floor_before,
@@ -97,11 +128,50 @@ pub async fn round(
         transaction.execute(&schema.sql(FORGET), &[&step.floor]).await?;
         transaction.execute(&schema.sql(TRIM), &[&step.floor]).await?;
         transaction.execute(&schema.sql(MOVE_FLOOR), &[&step.floor, &floor_before]).await?;
-        late::add(&transaction, schema, round.late).await?;
+        late::add(transaction, schema, round.late).await?;
     }
-    watermark::thin(&transaction, schema, config.keep).await?;
-    transaction.commit().await?;
+    watermark::thin(transaction, schema, config.keep).await?;
     Ok(round)
+}
+
+const FORESEE: &str = "
+SELECT (SELECT count(*) FROM outbox.message WHERE id >= $1 AND id < $2) - needed.rows AS deleted,
+       needed.rows AS kept, 0::bigint AS late
+FROM (
+    SELECT count(DISTINCT message.id) AS rows
+    FROM outbox.ledger JOIN outbox.retry USING (target) JOIN outbox.message USING (id)
+    WHERE retry.id >= $1 AND retry.id < $2
+) AS needed";
+
+/// What pruning would do by now. Late rows are found only by those who delete.
+///
+/// # Errors
+/// The database's.
+pub(crate) async fn foresee(
+    client: &mut Client,
+    schema: &Schema,
+    prune: Prune,
+) -> Result<Round, Error> {
+    let transaction = client
+        .build_transaction()
+        .isolation_level(IsolationLevel::RepeatableRead)
+        .read_only(true)
+        .start()
+        .await?;
+    transaction.batch_execute(super::SCAN_SETTINGS).await?;
+    let horizon = horizon::read(&transaction, schema, prune.older_than).await?;
+    let limit = horizon.limit().below(prune.below_id, horizon.floor);
+    let row = transaction.query_one(&schema.sql(FORESEE), &[&horizon.floor, &limit.aged]).await?;
+    transaction.commit().await?;
+    Ok(Round {
+        floor_before: horizon.floor,
+        floor: limit.aged,
+        deleted: super::count(&row, "deleted"),
+        kept: super::count(&row, "kept"),
+        late: super::count(&row, "late"),
+        more: false,
+        held: limit.held,
+    })
 }
 
 /// Where the floor goes.

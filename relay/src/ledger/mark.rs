@@ -313,9 +313,8 @@ WITH marked AS (
          ) AS m
 ), replaced AS (
     -- Nobody decided that the message which had the id before is not sent: its content is kept.
-    INSERT INTO outbox.discarded (target, id, message_id, reason, discarded_by, copy, payload)
-    SELECT $3, dead.id, dead.message_id, 'its id was drawn again, by ' || dying.message_id, 'outbox-relay',
-           to_jsonb(r), dead.payload
+    INSERT INTO outbox.displaced (target, id, message_id, displaced_by, copy, payload)
+    SELECT $3, dead.id, dead.message_id, dying.message_id, to_jsonb(r), dead.payload
     FROM dying
     JOIN outbox.dead ON dead.target = $3 AND dead.id = dying.id AND dead.message_id <> dying.message_id,
          LATERAL (SELECT dead.topic, dead.type, dead.key, dead.headers, dead.created_at, dead.died_at,

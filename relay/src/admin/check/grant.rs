@@ -6,7 +6,7 @@ use super::Finding;
 use crate::schema::Schema;
 
 /// Table, and the rights on it.
-const TABLES: [(&str, &[&str]); 10] = [
+const TABLES: [(&str, &[&str]); 11] = [
     ("message", &["SELECT", "DELETE"]),
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("hole", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -14,7 +14,8 @@ const TABLES: [(&str, &[&str]); 10] = [
     ("dead", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("kept", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("discarded", &["SELECT", "INSERT"]),
+    ("decision", &["SELECT", "INSERT"]),
+    ("displaced", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),
     ("meta", &["SELECT"]),
 ];

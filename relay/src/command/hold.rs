@@ -1,0 +1,239 @@
+//! `outbox-relay hold list | release`: which keys and destinations wait, for what, and letting them go.
+
+use std::fmt::Write as _;
+
+use serde::Serialize;
+
+use super::age::age;
+use super::decision::DecisionArgs;
+use super::status::count;
+use super::table::Table;
+use super::{link, output};
+use crate::admin::hold::{self, HeldKey, Released};
+use crate::admin::parked::{self, Destination};
+use crate::admin::rfc3339;
+use crate::config::Config;
+use crate::exit::Failure;
+
+/// `hold …`
+#[derive(Debug, clap::Subcommand)]
+pub enum HoldCommand {
+    /// List what holds keys back, and destinations that are parked.
+    List(ListArgs),
+    /// Let a key or a parked destination go.
+    Release(ReleaseArgs),
+}
+
+/// Arguments of `hold list`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Of this target.
+    #[arg(long)]
+    target: Option<String>,
+    /// This ordering key.
+    #[arg(long)]
+    key: Option<String>,
+    /// At most so many keys, and destinations, of each target.
+    #[arg(long, value_name = "ROWS", default_value_t = 100,
+          value_parser = clap::value_parser!(i64).range(1..))]
+    limit: i64,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Arguments of `hold release`.
+#[derive(Debug, clap::Args)]
+pub struct ReleaseArgs {
+    /// The target; no other is concerned.
+    #[arg(long)]
+    target: String,
+    /// This key: a dead message holds it no longer, and one that waits for its time is due now.
+    #[arg(long, required_unless_present = "destination", conflicts_with = "destination")]
+    key: Option<String>,
+    /// This parked destination, as `hold list` names it: what waits for it is due now.
+    #[arg(long)]
+    destination: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    decision: DecisionArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Serialize)]
+struct Holds {
+    keys: Vec<HeldKey>,
+    destinations: Vec<Destination>,
+}
+
+/// Runs one of the commands.
+///
+/// # Errors
+/// No such target, the database cannot be reached or refuses.
+pub async fn run(command: HoldCommand, config: &Config) -> Result<(), Failure> {
+    match command {
+        HoldCommand::List(args) => list(args, config).await,
+        HoldCommand::Release(args) => release(args, config).await,
+    }
+}
+
+async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
+    let (session, schema) = link::connect(config, "outbox-relay hold list").await?;
+    let targets = match &args.target {
+        Some(target) => vec![target.clone()],
+        None => hold::targets(&*session, &schema).await.map_err(link::in_database)?,
+    };
+    let mut holds = Holds { keys: Vec::new(), destinations: Vec::new() };
+    for target in &targets {
+        let keys = hold::list(&*session, &schema, target, args.key.as_deref(), args.limit).await;
+        holds.keys.extend(keys.map_err(link::in_database)?);
+        if args.key.is_none() {
+            let parked = parked::list(&*session, &schema, target, args.limit).await;
+            holds.destinations.extend(parked.map_err(link::in_database)?);
+        }
+    }
+    if args.json {
+        output::print_json(&holds)?;
+    } else {
+        output::print(render_list(&holds.keys, &holds.destinations, args.limit).as_bytes())?;
+    }
+    Ok(())
+}
+
+async fn release(args: ReleaseArgs, config: &Config) -> Result<(), Failure> {
+    let (mut session, schema) = link::connect(config, "outbox-relay hold release").await?;
+    let ReleaseArgs { target, key, destination, dry_run, decision, json } = args;
+    let decision = decision.decision();
+    let text = if let Some(name) = destination {
+        let released =
+            parked::release(&mut session, &schema, &target, &name, &decision, dry_run).await;
+        let released = released.map_err(link::in_admin)?;
+        if json {
+            return Ok(output::print_json(&released)?);
+        }
+        let would = if dry_run { "would be" } else { "are" };
+        format!("{} rows that wait for {name} {would} due\n", released.rows)
+    } else {
+        let key = key.unwrap_or_default();
+        let released = hold::release(&mut session, &schema, &target, &key, &decision, dry_run);
+        let released = released.await.map_err(link::in_admin)?;
+        if json {
+            return Ok(output::print_json(&released)?);
+        }
+        render_released(&key, dry_run, &released)
+    };
+    Ok(output::print(text.as_bytes())?)
+}
+
+/// The tables of `hold list`.
+#[must_use]
+pub fn render_list(keys: &[HeldKey], destinations: &[Destination], limit: i64) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut text = String::new();
+    if keys.is_empty() {
+        text.push_str("no key is held\n");
+    } else {
+        let head = ["TARGET", "KEY", "HELD BY", "BEHIND", "WHY", "ATTEMPTS", "NEXT", "REASON"];
+        let mut table = Table::new(&head);
+        for key in keys {
+            table.row(&[
+                key.target.clone(),
+                key.key.clone(),
+                key.id.to_string(),
+                count(key.behind),
+                key.class.clone(),
+                key.attempts.to_string(),
+                next(key),
+                or_dash(key.reason.clone()),
+            ]);
+        }
+        text.push_str(&table.render());
+    }
+    if !destinations.is_empty() {
+        text.push('\n');
+        text.push_str(&render_destinations(destinations));
+    }
+    let full = |rows: usize| i64::try_from(rows).is_ok_and(|rows| rows >= limit);
+    if full(keys.len()) || full(destinations.len()) {
+        text.push_str("there may be more; hint: --limit, --target, --key\n");
+    }
+    text
+}
+
+fn render_destinations(destinations: &[Destination]) -> String {
+    let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
+    let mut table = Table::new(&["TARGET", "PARKED", "ROWS", "SINCE", "NEXT", "REASON"]);
+    for parked in destinations {
+        table.row(&[
+            parked.target.clone(),
+            parked.destination.clone(),
+            parked.rows.to_string(),
+            rfc3339(parked.oldest),
+            or_dash(parked.next_at.map(rfc3339)),
+            or_dash(parked.reason.clone()),
+        ]);
+    }
+    table.render()
+}
+
+/// The class of a row of `retry`, in words: what it waits for.
+pub(super) fn why(class: &str) -> &str {
+    match class {
+        "refused" => "refused and tried again",
+        "parked" => "parked for their destination",
+        "held" => "behind an earlier one of their key",
+        "straggler" => "without an answer yet",
+        "poison" => "dead and holding their key",
+        "late" => "late and out of order",
+        "requeued" => "requeued by a person",
+        "replayed" => "replayed by a person",
+        other => other,
+    }
+}
+
+fn next(key: &HeldKey) -> String {
+    match (key.next_at, key.class.as_str()) {
+        (Some(at), _) => rfc3339(at),
+        (None, "poison") => "hold release, dead requeue or dead discard".to_owned(),
+        (None, _) if key.destination.is_some() => "with its destination".to_owned(),
+        (None, _) => "-".to_owned(),
+    }
+}
+
+/// The line of `hold release --key`.
+#[must_use]
+pub fn render_released(key: &str, dry_run: bool, released: &Released) -> String {
+    let Some(head) = released.head else { return format!("key {key:?} is not held\n") };
+    let (would, would_hold) = match dry_run {
+        true => ("would be", "would hold"),
+        false => ("is", "holds"),
+    };
+    let mut text = String::new();
+    if released.let_go {
+        // Writing to a String does not fail.
+        let _ = writeln!(text, "message {head} {would_hold} key {key:?} no longer; it stays dead");
+    }
+    let _ = match released.due {
+        Some(id) if released.rows == 0 => {
+            writeln!(text, "message {id} of key {key:?} is due already")
+        }
+        Some(id) => writeln!(text, "message {id} of key {key:?} {would} due now"),
+        None => writeln!(text, "no other message of the key is made due by that"),
+    };
+    text
+}
+
+/// A destination as `status` says it.
+pub(super) fn parked_line(parked: &Destination, waited_s: f64) -> String {
+    format!(
+        "{}: {} rows wait for {}, the oldest for {}",
+        parked.target,
+        parked.rows,
+        parked.destination,
+        age(waited_s)
+    )
+}
