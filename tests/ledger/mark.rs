@@ -2,6 +2,7 @@
 
 use outbox_relay::admin::AdminError;
 use outbox_relay::admin::dead::{self, Filter};
+use outbox_relay::decision::Decision;
 use outbox_relay::ledger::Mark;
 
 use super::pen::Pen;
@@ -23,6 +24,8 @@ async fn an_id_of_two_messages() -> Outbox {
         .await;
     outbox
 }
+
+const DECISION: Decision<'_> = Decision { by: None, reason: None };
 
 const DEAD: &str = "
 SELECT count(*) FROM outbox.dead JOIN outbox.message USING (id, message_id, topic, payload)
@@ -65,10 +68,12 @@ async fn a_dead_copy_is_not_requeued_under_the_id_of_another_message() {
     let mut outbox = an_id_of_two_messages().await;
     outbox.settle("lake", "{[1,2)}").await;
     let all = Filter::default();
-    let changed = dead::requeue(&mut outbox.session, &outbox.schema, "lake", &all, false).await;
+    let changed =
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &all, &DECISION, false).await;
     assert_eq!(changed.unwrap().rows, 0);
     let one = Filter { ids: vec![1], ..Filter::default() };
-    let refused = dead::requeue(&mut outbox.session, &outbox.schema, "lake", &one, false).await;
+    let refused =
+        dead::requeue(&mut outbox.session, &outbox.schema, "lake", &one, &DECISION, false).await;
     assert!(matches!(refused, Err(AdminError::IdTaken { id: 1, .. })), "{refused:?}");
     assert_eq!(outbox.ids("outbox.retry").await, [0i64; 0]);
 }
