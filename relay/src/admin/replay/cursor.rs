@@ -2,7 +2,8 @@
 
 use super::Choice;
 
-/// Messages that one transaction looks at: some 50 ms, in which `@floor` is held.
+/// Messages that one transaction looks at. `@floor` is held meanwhile: half a second where the ledger has
+/// 100,000 ranges and 10,000 open holes, a fraction of that where it is whole. `lock_timeout` is 5 s.
 pub(super) const PIECE_ROWS: usize = 10_000;
 
 /// Where the next piece lies.
