@@ -95,6 +95,12 @@ impl Matrix {
             arguments.duration.as_secs(),
             arguments.seed
         );
+        for (name, seed) in self.unclean() {
+            let _ = writeln!(
+                text,
+                "**Not clean: `{name}`** (`./dev chaos --seed {seed} --fault {name}`)\n"
+            );
+        }
         text.push_str(HEADING);
         for row in self.rows.iter().filter(|row| !row.name.contains('+')) {
             cells(&mut text, row);
@@ -135,7 +141,8 @@ fn cells(text: &mut String, row: &Row) {
         let mut differ =
             if same == all { String::new() } else { format!(" ({} differ)", all - same) };
         if report.unsaid > 0 {
-            let _ = write!(differ, ", {} unsaid", report.unsaid);
+            let bold = if line.fenced { "**" } else { "" };
+            let _ = write!(differ, ", {bold}{} unsaid{bold}", report.unsaid);
         }
         let _ = writeln!(
             text,
@@ -185,8 +192,8 @@ these runs) for each time a relay connected again, and everything after a `ledge
 - *dead*: messages that no broker could take; they stand in `outbox.dead` with a reason.
 - *back after*: from the mend to the first new message; where nothing had to be mended, the longest
   silence.
-- *unsaid*: duplicates without `x-outbox-resent`, which a predecessor has sent that went on after its
-  successor began. None where there is a fence (RabbitMQ: by default; Kafka: `fence = \"transaction\"`); and after a `ledger rebuild`, when nobody
+- *unsaid*: duplicates without `x-outbox-resent`: what a predecessor sends that goes on after its
+  successor began looks like that. None where there is a fence (RabbitMQ: by default; Kafka: `fence = \"transaction\"`); and after a `ledger rebuild`, when nobody
   knows what had been sent.
 - Numbers in parentheses are I3's named exception: a broker refused single messages (nack, returned,
   no such topic), and those in flight behind them passed. `queue-rejects-strict` is the same with

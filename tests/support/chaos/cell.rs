@@ -160,7 +160,12 @@ impl<'a> Cell<'a> {
 
     /// The role of the relay that leads to RabbitMQ.
     pub(crate) async fn leader(&self) -> String {
-        leader(&self.stage.database.url, "amqp", "").await
+        self.leader_to("amqp").await
+    }
+
+    /// The role of the relay that leads to a target: two relays share two of them.
+    pub(crate) async fn leader_to(&self, target: &str) -> String {
+        leader(&self.stage.database.url, target, "").await
     }
 
     /// Waits until another relay than that of this role leads both.

@@ -16,7 +16,7 @@ use crate::support::stage::Stage;
 const CONNECTED: &str = "connected to the broker";
 
 /// Of one cell, one after the other.
-const RELAYS_MAX: usize = 6;
+const RELAYS_MAX: usize = 8;
 
 /// The relays, and what is left of those that have gone.
 #[derive(Default)]

@@ -15,8 +15,8 @@ use crate::support::stage::Stage;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Silence {
     Unnamed,
-    /// From the last message of the old leader to the first of the new one.
-    Failover,
+    /// From the last message of the target's old leader to the first of its new one.
+    Failover(&'static str),
 }
 
 /// What became of a cell.
@@ -123,7 +123,7 @@ pub(super) async fn judge(
             fenced: notes.rebuilt == 0
                 && (*target == "amqp") != faults.iter().any(|f| f.scene == Scene::OtherFences),
             recovery_us: recovery(&deliveries, notes),
-            failover_us: failovers(&deliveries, notes),
+            failover_us: failovers(&deliveries, target, notes),
             report,
         });
     }
@@ -157,21 +157,21 @@ fn recovery(deliveries: &[Delivery], notes: &Notes) -> Option<i64> {
     new.map(|d| d.received_at_us - mended_at).find(|&after| after > 0)
 }
 
-fn failovers(deliveries: &[Delivery], notes: &Notes) -> Vec<i64> {
+fn failovers(deliveries: &[Delivery], target: &'static str, notes: &Notes) -> Vec<i64> {
     let ends = notes.strikes.iter().skip(1).map(|(at, _)| *at).chain([i64::MAX]);
     let strikes = notes.strikes.iter().zip(ends);
     strikes
-        .filter(|((_, silence), _)| *silence == Silence::Failover)
+        .filter(|((_, silence), _)| *silence == Silence::Failover(target))
         .filter_map(|((at, _), end)| longest_silence(deliveries, *at, end))
         .collect()
 }
 
-/// The longest pause between two new messages that ended after `since` and began before `until`.
+/// The longest pause between two new messages that ended after `since` and not after `until`.
 fn longest_silence(deliveries: &[Delivery], since: i64, until: i64) -> Option<i64> {
     let mut seen = HashSet::new();
     let times: Vec<i64> =
         deliveries.iter().filter(|d| seen.insert(d.message_id)).map(|d| d.received_at_us).collect();
-    let pairs = times.windows(2).filter(|pair| pair[1] > since && pair[0] < until);
+    let pairs = times.windows(2).filter(|pair| pair[1] > since && pair[1] <= until);
     pairs.map(|pair| pair[1] - pair[0]).max()
 }
 

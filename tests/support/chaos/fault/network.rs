@@ -103,7 +103,7 @@ async fn database(cell: &Cell<'_>, network: Network) {
     let Some(links) = cell.crew.links(&leader).await else { return };
     let before = links.database.connections();
     let lasting = matches!(network, Network::Refused | Network::Deaf | Network::BlackHole);
-    cell.struck_as(if lasting { Silence::Failover } else { Silence::Unnamed });
+    cell.struck_as(if lasting { Silence::Failover("amqp") } else { Silence::Unnamed });
     links.database.set(network);
     match network {
         // Whoever cannot reach the database is succeeded.

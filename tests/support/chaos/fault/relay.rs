@@ -4,7 +4,7 @@ use super::super::cell::Cell;
 use super::super::outcome::Silence;
 use super::{Fault, Part, Scene};
 
-/// Take-overs in one cell, each of which is measured.
+/// Take-overs of each target in one cell, each of which is measured.
 const ROUNDS: usize = 3;
 /// Messages between two of them.
 const BETWEEN: usize = 100;
@@ -38,9 +38,9 @@ pub(super) const FAULTS: &[Fault] = &[
 ];
 
 async fn ended(cell: &Cell<'_>, signal: &str) {
-    for _ in 0..ROUNDS {
-        let leader = cell.leader().await;
-        cell.struck_as(Silence::Failover);
+    for target in ["amqp", "kafka"].repeat(ROUNDS) {
+        let leader = cell.leader_to(target).await;
+        cell.struck_as(Silence::Failover(target));
         cell.crew.end(&leader, signal).await;
         cell.hire().await;
         cell.wait_other_leader(&leader).await;
@@ -49,14 +49,16 @@ async fn ended(cell: &Cell<'_>, signal: &str) {
 }
 
 async fn hangs(cell: &Cell<'_>) {
-    let leader = cell.leader().await;
-    cell.struck_as(Silence::Failover);
-    cell.crew.signal(&leader, "STOP").await;
-    cell.wait_other_leader(&leader).await;
-    cell.wait_delivered(BETWEEN).await;
-    // What it does now is what a predecessor may still do.
-    cell.crew.signal(&leader, "CONT").await;
-    cell.wait_delivered(BETWEEN).await;
+    for target in ["amqp", "kafka"] {
+        let leader = cell.leader_to(target).await;
+        cell.struck_as(Silence::Failover(target));
+        cell.crew.signal(&leader, "STOP").await;
+        cell.wait_other_leader(&leader).await;
+        cell.wait_delivered(BETWEEN).await;
+        // What it does now is what a predecessor may still do.
+        cell.crew.signal(&leader, "CONT").await;
+        cell.wait_delivered(BETWEEN).await;
+    }
 }
 
 async fn standby_killed(cell: &Cell<'_>) {
