@@ -120,6 +120,8 @@ impl Flow {
                     self.free_message(message);
                 }
                 self.retry_wanted = true;
+                // Those behind it are read again with it: taken now, they would pass it.
+                head = None;
                 continue;
             }
             self.on_retry_row(row, as_of, &mut head);
