@@ -129,7 +129,8 @@ impl Keeper {
             let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
             let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
             kept = piece.next.unwrap_or(0);
-            let buried = self.remove_dead(client).await?;
+            let removed = self.remove_dead(client);
+            let removed = deadline.answers(PIECE_STATEMENTS, removed).await??;
             if Instant::now() >= sweep_at {
                 let sweep = self.sweep(client, position.unwrap_or_default());
                 let (next, cost) = deadline.answers(PIECE_STATEMENTS, sweep).await??;
@@ -137,7 +138,7 @@ impl Keeper {
                 sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
             }
             // A piece that freed nothing is no reason to hurry: millions may be kept for a parked target.
-            if !round.more && piece.deleted == 0 && buried == 0 {
+            if !round.more && piece.deleted == 0 && removed == 0 {
                 tokio::time::sleep(self.retention.interval).await;
             }
         }

@@ -38,11 +38,7 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     for target in &config.targets {
         findings.extend(broker::look(target, outbox_id).await);
     }
-    if args.json {
-        output::print_json(&findings)?;
-    } else {
-        output::print(render(&findings).as_bytes())?;
-    }
+    output::answer(args.json, &findings, || render(&findings))?;
     let failed = findings.iter().filter(|finding| finding.level >= Level::Down).count();
     let error = anyhow!("{failed} of {} checks failed", findings.len());
     match check::worst(&findings) {

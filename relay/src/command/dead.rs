@@ -142,12 +142,7 @@ async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
     let filter = args.filter.filter(args.target);
     let rows = dead::list(&*session, &schema, &filter, args.limit).await;
     let rows = rows.map_err(link::in_database)?;
-    if args.json {
-        output::print_json(&rows)?;
-    } else {
-        output::print(render_list(&rows, args.limit).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(args.json, &rows, || render_list(&rows, args.limit))?)
 }
 
 async fn show(args: ShowArgs, config: &Config) -> Result<(), Failure> {
@@ -162,12 +157,7 @@ async fn show(args: ShowArgs, config: &Config) -> Result<(), Failure> {
     }
     let message = dead::show(&*session, &schema, &target, id).await;
     let message = message.map_err(link::in_database)?.ok_or_else(missing)?;
-    if json {
-        output::print_json(&message)?;
-    } else {
-        output::print(render_message(&message).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(json, &message, || render_message(&message))?)
 }
 
 async fn requeue(args: RequeueArgs, config: &Config) -> Result<(), Failure> {
@@ -217,12 +207,7 @@ impl ChoiceArgs {
     }
 
     fn print(&self, done: &str, changed: &Changed) -> Result<(), Failure> {
-        if self.json {
-            output::print_json(changed)?;
-        } else {
-            output::print(render_changed(done, self.dry_run, changed).as_bytes())?;
-        }
-        Ok(())
+        Ok(output::answer(self.json, changed, || render_changed(done, self.dry_run, changed))?)
     }
 }
 

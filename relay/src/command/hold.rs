@@ -96,37 +96,27 @@ async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
             holds.destinations.extend(parked.map_err(link::in_database)?);
         }
     }
-    if args.json {
-        output::print_json(&holds)?;
-    } else {
-        output::print(render_list(&holds.keys, &holds.destinations, args.limit).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(args.json, &holds, || {
+        render_list(&holds.keys, &holds.destinations, args.limit)
+    })?)
 }
 
 async fn release(args: ReleaseArgs, config: &Config) -> Result<(), Failure> {
     let (mut session, schema) = link::connect(config, "outbox-relay hold release").await?;
     let ReleaseArgs { target, key, destination, dry_run, decision, json } = args;
     let decision = decision.decision();
-    let text = if let Some(name) = destination {
+    if let Some(name) = destination {
         let released =
             parked::release(&mut session, &schema, &target, &name, &decision, dry_run).await;
         let released = released.map_err(link::in_admin)?;
-        if json {
-            return Ok(output::print_json(&released)?);
-        }
         let would = if dry_run { "would be" } else { "are" };
-        format!("{} rows that wait for {name} {would} due\n", released.rows)
-    } else {
-        let key = key.unwrap_or_default();
-        let released = hold::release(&mut session, &schema, &target, &key, &decision, dry_run);
-        let released = released.await.map_err(link::in_admin)?;
-        if json {
-            return Ok(output::print_json(&released)?);
-        }
-        render_released(&key, dry_run, &released)
-    };
-    Ok(output::print(text.as_bytes())?)
+        let text = || format!("{} rows that wait for {name} {would} due\n", released.rows);
+        return Ok(output::answer(json, &released, text)?);
+    }
+    let key = key.unwrap_or_default();
+    let released = hold::release(&mut session, &schema, &target, &key, &decision, dry_run);
+    let released = released.await.map_err(link::in_admin)?;
+    Ok(output::answer(json, &released, || render_released(&key, dry_run, &released))?)
 }
 
 /// The tables of `hold list`.

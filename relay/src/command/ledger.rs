@@ -38,11 +38,7 @@ pub async fn run(command: LedgerCommand, config: &Config) -> Result<(), Failure>
     let (mut session, schema) = link::connect(config, "outbox-relay ledger rebuild").await?;
     let rebuilt = rebuild::rebuild(&mut session, &schema, &args.target, !args.yes).await;
     let rebuilt = rebuilt.map_err(link::in_admin)?;
-    if args.json {
-        output::print_json(&rebuilt)?;
-    } else {
-        output::print(render(&args, &rebuilt).as_bytes())?;
-    }
+    output::answer(args.json, &rebuilt, || render(&args, &rebuilt))?;
     unless_confirmed(args.yes)
 }
 

@@ -14,10 +14,19 @@ pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
 }
 
 /// Writes one JSON value and a newline.
-pub(super) fn print_json(value: &impl Serialize) -> io::Result<()> {
+fn print_json(value: &impl Serialize) -> io::Result<()> {
     let mut text = serde_json::to_vec_pretty(value).map_err(io::Error::from)?;
     text.push(b'\n');
     print(&text)
+}
+
+/// Prints an answer: as JSON, or as `text` renders it.
+pub(super) fn answer(
+    json: bool,
+    value: &impl Serialize,
+    text: impl FnOnce() -> String,
+) -> io::Result<()> {
+    if json { print_json(value) } else { print(text().as_bytes()) }
 }
 
 /// `: 4, 7, …`: the ids that an answer names, of so many; nothing if it names none.

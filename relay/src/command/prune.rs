@@ -58,12 +58,7 @@ pub async fn run(args: PruneArgs, config: &Config) -> Result<(), Failure> {
         args.dry_run,
     );
     let pruned = pruned.await.map_err(link::in_admin)?;
-    if args.json {
-        output::print_json(&pruned)?;
-    } else {
-        output::print(render(args.dry_run, &pruned, config).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(args.json, &pruned, || render(args.dry_run, &pruned, config))?)
 }
 
 fn render(dry_run: bool, pruned: &Pruned, config: &Config) -> String {

@@ -71,12 +71,7 @@ pub async fn run(args: ReplayArgs, config: &Config) -> Result<(), Failure> {
     };
     let replayed = replay::replay(&mut session, &schema, &request, &decision);
     let replayed = replayed.await.map_err(link::in_admin)?;
-    if args.json {
-        output::print_json(&replayed)?;
-    } else {
-        output::print(render(args.dry_run, &replayed).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(args.json, &replayed, || render(args.dry_run, &replayed))?)
 }
 
 /// The whole outbox is chosen only by saying so.

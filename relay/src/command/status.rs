@@ -35,12 +35,7 @@ pub async fn run(args: StatusArgs, config: &Config) -> Result<(), Failure> {
     let keep = config.retention.keep;
     let status = status::status(&mut session, &schema, &names, keep, args.sample).await;
     let status = status.map_err(link::in_database)?;
-    if args.json {
-        output::print_json(&status)?;
-    } else {
-        output::print(render(&status, config.source.dead_ranges_max).as_bytes())?;
-    }
-    Ok(())
+    Ok(output::answer(args.json, &status, || render(&status, config.source.dead_ranges_max))?)
 }
 
 /// The status for people.

@@ -39,12 +39,8 @@ pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure>
     let (name, dry_run) = (args.name.as_str(), !args.yes);
     let removed = target::remove(&mut session, &schema, name, args.purge_dead, dry_run).await;
     let removed = removed.map_err(link::in_admin)?;
-    if args.json {
-        output::print_json(&removed)?;
-    } else {
-        let configured = config.targets.iter().any(|target| target.name == args.name);
-        output::print(render(&args, configured, &removed).as_bytes())?;
-    }
+    let configured = config.targets.iter().any(|target| target.name == args.name);
+    output::answer(args.json, &removed, || render(&args, configured, &removed))?;
     unless_confirmed(args.yes)
 }
 

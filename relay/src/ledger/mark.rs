@@ -80,10 +80,10 @@ impl Marker {
             epoch,
             ctid,
             plain: session.prepare(&schema.sql(PLAIN)).await?,
-            full: session.prepare(&schema.sql(FULL)).await?,
+            full: session.prepare(&schema.sql(&FULL.replace("{plain}", PLAIN))).await?,
             find: session.prepare(&schema.sql(FIND)).await?,
             promote: session.prepare(&schema.sql(PROMOTE)).await?,
-            release: session.prepare(&schema.sql(RELEASE)).await?,
+            release: session.prepare(&schema.sql(&release())).await?,
             probe: session.prepare(&schema.sql(PROBE)).await?,
             start: session.prepare(&schema.sql(START)).await?,
             end: session.prepare(&schema.sql(END)).await?,
@@ -121,7 +121,9 @@ impl Marker {
         }
         if mark.ended {
             let row = lease.query_opt(&self.end, &[&self.target, &self.epoch]).await?;
-            self.ctid = row.map_or_else(|| self.ctid.clone(), |row| row.get(0));
+            if let Some(row) = row {
+                self.ctid = row.get(0);
+            }
         }
         self.unpark(lease, mark).await
     }
@@ -259,11 +261,7 @@ const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $
 // statements, even pipelined, would be two transactions.
 const FULL: &str = "
 WITH marked AS (
-    UPDATE outbox.ledger
-    SET settled = settled + $1::text::int8multirange, marked_at = clock_timestamp(),
-        crashes = CASE WHEN started_id IS NULL AND began_at < clock_timestamp() - interval '10 s' THEN 0 ELSE crashes END
-    WHERE ctid = $2::text::tid AND target = $3 AND epoch = $4
-    RETURNING ctid
+    {plain}
 ), closed AS (
     DELETE FROM outbox.hole USING marked
     WHERE target = $3 AND dead_at IS NULL AND ranges <@ $5::text::int8multirange
@@ -330,7 +328,7 @@ WITH marked AS (
         created_at = excluded.created_at, attempts = excluded.attempts, class = excluded.class,
         reason = excluded.reason, died_at = now()
 )
-SELECT ctid::text FROM marked";
+SELECT ctid FROM marked";
 
 // The head of each key is due, unless it waits for a time of its own: retry_by_key gives the head.
 const PROMOTE: &str = "
@@ -353,11 +351,15 @@ WITH released AS (
     WHERE target = $1 AND id = ANY (ARRAY(
         SELECT id FROM outbox.retry
         WHERE target = $1 AND destination = $2 AND next_at = 'infinity'
-        ORDER BY id LIMIT 1000
+        ORDER BY id LIMIT {limit}
     ))
     RETURNING 1
 )
 SELECT count(*) FROM released";
+
+fn release() -> String {
+    RELEASE.replace("{limit}", &RELEASED_ROWS_MAX.to_string())
+}
 
 // A row that waits behind an earlier one of its key cannot try anything.
 const PROBE: &str = "
