@@ -56,6 +56,8 @@ pub struct RetryRow {
     pub replay: Option<Uuid>,
     /// The destination that it waits for, if it is parked.
     pub parked: Option<Arc<str>>,
+    /// It is dead and holds its key: nobody behind it goes before a person has decided.
+    pub poison: bool,
     /// False for a follower.
     pub head: bool,
 }
@@ -114,12 +116,13 @@ impl Flow {
                 head = None;
             }
             // A read that began before a mark may show what the mark has changed since, and a row
-            // in hand is not taken twice. Without its head a follower is not due.
-            if self.retrying.knows(row.id) || (!row.head && head.is_none()) {
+            // in hand is not taken twice. Without its head a follower is not due, and a dead one is not
+            // to be sent.
+            if self.retrying.knows(row.id) || row.poison || (!row.head && head.is_none()) {
                 if let Some(message) = &row.message {
                     self.free_message(message);
                 }
-                self.retry_wanted = true;
+                self.retry_wanted |= !row.poison;
                 // Those behind it are read again with it: taken now, they would pass it.
                 head = None;
                 continue;

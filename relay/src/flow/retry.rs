@@ -1,6 +1,6 @@
 //! Rows of `retry` that are in hand: what was read, what waits behind its head, what is done.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 
 use super::item::Item;
 use crate::config::Order;
@@ -26,8 +26,6 @@ pub(super) struct Retrying {
     chains: HashMap<i64, VecDeque<Item>>,
     /// A follower is sent once the one before it is delivered, not once the head is.
     strict: bool,
-    /// Keys whose head was refused since its followers were read: those are not sent.
-    blocked: HashSet<Box<str>>,
 }
 
 impl Retrying {
@@ -42,9 +40,6 @@ impl Retrying {
 
     /// Takes a head, or a row that neither holds nor waits.
     pub(super) fn take_head(&mut self, item: Item) {
-        if let Some(key) = item.holding_key() {
-            self.blocked.remove(key);
-        }
         self.rows.insert(item.id(), State::InHand);
         self.ready.push_back(item);
     }
@@ -60,21 +55,9 @@ impl Retrying {
         self.rows.insert(id, State::InHand);
     }
 
-    /// The next row to send. Rows behind a refused head come as `Err`: they are not sent, stay in
-    /// `retry`, and are no longer in hand.
-    pub(super) fn pop(&mut self) -> Option<Result<Item, Item>> {
-        let item = self.ready.pop_front()?;
-        let blocked = !self.blocked.is_empty()
-            && item.holding_key().is_some_and(|key| self.blocked.contains(key));
-        if self.ready.is_empty() && self.chains.is_empty() {
-            // Nobody is left who could pass a refused head.
-            self.blocked.clear();
-        }
-        if blocked {
-            self.rows.remove(&item.id());
-            return Some(Err(item));
-        }
-        Some(Ok(item))
+    /// The next row to send.
+    pub(super) fn pop(&mut self) -> Option<Item> {
+        self.ready.pop_front()
     }
 
     pub(super) fn has_ready(&self) -> bool {
@@ -98,12 +81,10 @@ impl Retrying {
         self.ready.extend(chain);
     }
 
-    /// The row was refused: its followers stay in `retry` and are given back.
-    pub(super) fn refused(&mut self, id: i64, holding_key: Option<&str>) -> VecDeque<Item> {
+    /// The row was refused: its followers stay in `retry` and are given back. (Those that are ready
+    /// already wait because it was: see `RefusedRows`.)
+    pub(super) fn refused(&mut self, id: i64) -> VecDeque<Item> {
         self.rows.insert(id, State::Decided);
-        if let Some(key) = holding_key {
-            self.blocked.insert(key.into());
-        }
         let chain = self.chains.remove(&id).unwrap_or_default();
         for item in &chain {
             self.rows.remove(&item.id());

@@ -111,14 +111,9 @@ impl Flow {
             }
             self.start_gaps = None;
         }
-        while let Some(next) = self.retrying.pop() {
-            match next {
-                Ok(item) => {
-                    if let Some(item) = self.enter_lane(item) {
-                        return Some(item);
-                    }
-                }
-                Err(item) => self.free(&item),
+        while let Some(item) = self.retrying.pop() {
+            if let Some(item) = self.enter_lane(item) {
+                return Some(item);
             }
         }
         None
@@ -240,7 +235,7 @@ impl Flow {
             return Ok(item);
         }
         let row = self.parked_row(&item, name, Due::Never, None);
-        if item.sequence > 0 || self.is_of_the_start(&item) {
+        if item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(&item) {
             self.insert_refused(&item);
         }
         self.set_aside(&item, row);

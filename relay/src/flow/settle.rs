@@ -73,7 +73,7 @@ impl Flow {
     /// The rows behind one that was not delivered stay in `retry`, until its change is committed
     /// and the next head is due.
     pub(super) fn give_back_followers(&mut self, item: &Item) {
-        for follower in self.retrying.refused(item.id(), item.holding_key()) {
+        for follower in self.retrying.refused(item.id()) {
             self.free(&follower);
         }
     }

@@ -387,6 +387,7 @@ impl World {
                     attempts: row.attempts,
                     replay: None,
                     parked: row.destination,
+                    poison: row.poison,
                     head,
                 };
                 self.say(|| format!("read of retry {rows:?} as of {as_of}"));

@@ -57,6 +57,7 @@ impl Scene {
             attempts: 0,
             replay: None,
             parked: None,
+            poison: false,
             head,
         };
         self.flow.on_retry_rows(rows.iter().map(row).collect(), self.marks);
@@ -195,6 +196,7 @@ fn a_row_of_retry_without_a_route_is_dead() {
         attempts: 3,
         replay: None,
         parked: None,
+        poison: false,
         head: true,
     };
     scene.flow.on_retry_rows(vec![row], scene.marks);
@@ -226,4 +228,50 @@ fn i8_stragglers_count_until_they_are_answered() {
     assert_eq!(scene.sent_ids().len(), 5, "one place is the straggler's");
     scene.confirm(&first);
     assert_eq!(scene.sent_ids().len(), 1);
+}
+
+/// A row whose first submission has no outcome yet is left out of a read, and those behind it with it.
+#[test]
+fn nobody_passes_a_row_that_a_read_leaves_out() {
+    let mut scene = Scene::new(Policy::default());
+    scene.read(&[(2, "k", false)], 0);
+    assert_eq!(scene.sent_ids(), [2]);
+    scene.now += Duration::from_secs(10);
+    scene.read(&[3, 4, 5, 6, 7].map(|id| (id, "other", false)), 0);
+    for submission in scene.send().iter().filter(|s| s.message.id() % 2 == 1) {
+        scene.confirm(submission);
+    }
+    let mark = scene.mark().expect("the straggler is written");
+    assert_eq!((mark.set_aside[0].id, mark.set_aside[0].class), (2, Class::Straggler));
+
+    scene.retry(&[(1, "k", true), (2, "k", false), (8, "k", false)], Some(0));
+    let head = scene.send();
+    assert_eq!(head[0].message.id(), 1);
+    scene.confirm(&head[0]);
+    assert_eq!(scene.sent_ids(), [0; 0], "8 would pass 2");
+}
+
+/// A dead message that holds its key stands behind an earlier one that is sent again: it is not sent
+/// with it, and neither is what waits for a person's decision.
+#[test]
+fn a_dead_message_that_holds_its_key_is_no_follower() {
+    let mut scene = Scene::over(Policy::default(), "{[1,9)}".parse().unwrap());
+    scene.read(&[], 0);
+    let row = |id: i64| RetryRow {
+        id,
+        message: Some(message(id, "k")),
+        route: Some(0),
+        key: Some("k".into()),
+        holds: true,
+        attempts: 0,
+        replay: None,
+        parked: None,
+        poison: id == 2,
+        head: id == 1,
+    };
+    scene.flow.on_retry_rows(vec![row(1), row(2), row(3)], 0);
+    let head = scene.send();
+    assert_eq!(head.len(), 1);
+    scene.confirm(&head[0]);
+    assert_eq!(scene.sent_ids(), [0; 0]);
 }

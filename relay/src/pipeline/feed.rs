@@ -10,7 +10,7 @@ use super::{Context, PipelineError};
 use crate::config::Unrouted;
 use crate::crash;
 use crate::flow::{FreshRead, FreshRow, RetryRow, Room};
-use crate::ledger::Mark;
+use crate::ledger::{Class, Mark};
 use crate::message::Message;
 use crate::route::Router;
 use crate::source::{Batch, Budget, FromSource, Ports, RetryBatch};
@@ -123,6 +123,7 @@ impl Feed {
             attempts: row.attempts,
             replay: row.replay,
             parked: row.destination.map(Into::into),
+            poison: row.class == Class::Poison.as_str(),
             head: row.head,
         };
         Fed::Retry { rows: batch.rows.into_iter().map(route).collect(), as_of: batch.as_of }
