@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use crate::support::patience::wait_for;
-use outbox_relay::target::{Broken, Event, Refusal, Submission, Target, Ticket};
+use crate::support::patience::{until, wait_for};
+use outbox_relay::target::{Broken, ConnectError, Event, Refusal, Submission, Target, Ticket};
 
 /// A connected target, what was submitted and what came back.
 pub(super) struct Driver<T> {
@@ -34,7 +34,12 @@ impl<T: Target> Driver<T> {
     pub(super) async fn reconnect(&mut self) {
         self.outstanding.clear();
         self.outcomes = Outcomes::default();
-        wait_for("a connection", self.target.connect()).await.expect("the broker is there");
+        // As a pipeline does: the broker may not have let go of the last connection's fence yet.
+        until("a connection", async || match self.target.connect().await {
+            Err(ConnectError::Fenced(_)) => None,
+            connected => Some(connected.expect("the broker is there")),
+        })
+        .await;
     }
 
     pub(super) fn submit(&mut self, mut submission: Submission) {

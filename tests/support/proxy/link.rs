@@ -88,6 +88,7 @@ async fn copy_answers(
 }
 
 async fn pass_unless(network: &mut watch::Receiver<Network>, silent: &[Network]) {
-    // A closed channel is a proxy that is gone: the next read ends the connection.
-    let _ = network.wait_for(|now| !silent.contains(now)).await;
+    // What was held back does not slip through as the connection is cut. A closed channel is a proxy
+    // that is gone: the next read ends the connection.
+    let _ = network.wait_for(|&now| !silent.contains(&now) && !cuts(now)).await;
 }
