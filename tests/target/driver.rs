@@ -37,7 +37,10 @@ impl<T: Target> Driver<T> {
         // As a pipeline does: the broker may not have let go of the last connection's fence yet.
         until("a connection", async || match self.target.connect().await {
             Err(ConnectError::Fenced(_)) => None,
-            connected => Some(connected.expect("the broker is there")),
+            connected => {
+                connected.expect("the broker is there");
+                Some(())
+            }
         })
         .await;
     }
