@@ -74,6 +74,8 @@ CREATE TABLE outbox.retry (
     replay_id  uuid,
     attempts   int         NOT NULL,
     holds      boolean     NOT NULL,
+    -- It may have reached the broker before: sent again, it says so (x-outbox-resent).
+    sent       boolean     NOT NULL DEFAULT false,
     target     text        NOT NULL,
     class      text        NOT NULL,
     key        text        COLLATE "C",

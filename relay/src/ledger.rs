@@ -92,6 +92,8 @@ pub struct SetAside {
     pub reason: Option<String>,
     /// What it waits for, if its class is `parked`.
     pub destination: Option<Arc<str>>,
+    /// It may have reached the broker.
+    pub sent: bool,
 }
 
 /// When a row of `retry` is due.
@@ -161,6 +163,7 @@ impl Buried {
             class: Class::Poison,
             reason: Some(self.reason.clone()),
             destination: None,
+            sent: true,
         })
     }
 }

@@ -134,6 +134,8 @@ pub struct RetryRow {
     pub replay: Option<Uuid>,
     /// What it waits for, if it is parked.
     pub destination: Option<String>,
+    /// It may have reached the broker.
+    pub sent: bool,
     /// It is due itself; the others wait behind one that is.
     pub head: bool,
 }

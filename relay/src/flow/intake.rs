@@ -56,6 +56,8 @@ pub struct RetryRow {
     pub replay: Option<Uuid>,
     /// The destination that it waits for, if it is parked.
     pub parked: Option<Arc<str>>,
+    /// It may have reached the broker.
+    pub sent: bool,
     /// It is dead and holds its key: nobody behind it goes before a person has decided.
     pub poison: bool,
     /// False for a follower.

@@ -61,7 +61,7 @@ impl Item {
             route,
             as_of,
             held: false,
-            resent: (row.attempts > 0).then_some(Resent::Retry),
+            resent: (row.attempts > 0 || row.sent).then_some(Resent::Retry),
             retry: Some(RetryState {
                 attempts: row.attempts,
                 holds: row.holds,

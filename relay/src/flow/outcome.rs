@@ -123,6 +123,7 @@ impl Flow {
                     class: Class::Refused,
                     reason: Some(reason),
                     destination: None,
+                    sent: true,
                 };
                 // The destination is there: it is the message that it did not take.
                 if let Some(name) = item.probe.take() {
@@ -167,6 +168,7 @@ impl Flow {
             class: Class::Parked,
             reason: reason.or_else(|| Some("its destination is parked".into())),
             destination: Some(destination),
+            sent: self.may_have_gone(item),
         }
     }
 

@@ -10,8 +10,8 @@ use crate::config::Order;
 enum State {
     /// Waiting, in flight, or without an outcome.
     InHand,
-    /// Its `retry` row will be changed or deleted by a mark to come.
-    Decided,
+    /// Its `retry` row will be changed or deleted by a mark to come: a later one than this many.
+    Decided(u64),
     /// That was committed by this mark. A read that began earlier may still show the old row.
     Committed(u64),
 }
@@ -26,6 +26,8 @@ pub(super) struct Retrying {
     chains: HashMap<i64, VecDeque<Item>>,
     /// A follower is sent once the one before it is delivered, not once the head is.
     strict: bool,
+    /// Marks that were taken so far.
+    taken: u64,
 }
 
 impl Retrying {
@@ -66,7 +68,7 @@ impl Retrying {
 
     /// The row was delivered, buried or is gone: its followers may go.
     pub(super) fn passed(&mut self, id: i64) {
-        self.rows.insert(id, State::Decided);
+        self.rows.insert(id, State::Decided(self.taken));
         let mut chain = self.chains.remove(&id).unwrap_or_default();
         if self.strict
             && let Some(next) = chain.pop_front()
@@ -84,7 +86,7 @@ impl Retrying {
     /// The row was refused: its followers stay in `retry` and are given back. (Those that are ready
     /// already wait because it was: see `RefusedRows`.)
     pub(super) fn refused(&mut self, id: i64) -> VecDeque<Item> {
-        self.rows.insert(id, State::Decided);
+        self.rows.insert(id, State::Decided(self.taken));
         let chain = self.chains.remove(&id).unwrap_or_default();
         for item in &chain {
             self.rows.remove(&item.id());
@@ -97,10 +99,18 @@ impl Retrying {
         self.rows.remove(&id);
     }
 
-    /// Mark `number` committed what was decided about the row.
+    /// A mark was taken: it has all that was decided so far.
+    pub(super) fn mark_taken(&mut self) {
+        self.taken += 1;
+    }
+
+    /// Mark `number`, the last that was taken, was committed, and changed the row. What was decided
+    /// meanwhile is for the next one: the row may have been read, sent and confirmed before the news
+    /// that it stands in `retry` was heard.
     pub(super) fn committed(&mut self, id: i64, number: u64) {
         if let Some(state) = self.rows.get_mut(&id)
-            && *state == State::Decided
+            && let State::Decided(taken) = *state
+            && taken < self.taken
         {
             *state = State::Committed(number);
         }

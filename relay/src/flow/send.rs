@@ -203,6 +203,7 @@ impl Flow {
             class: Class::Held,
             reason: None,
             destination: None,
+            sent: self.may_have_gone(item),
         };
         self.set_aside(item, row);
     }
@@ -240,6 +241,12 @@ impl Flow {
         }
         self.set_aside(&item, row);
         Err(item)
+    }
+
+    /// Whether a receiver may have the item: sent again, it has to say so.
+    pub(super) fn may_have_gone(&self, item: &Item) -> bool {
+        let (last, left) = self.takeover;
+        item.sequence > 0 || item.resent.is_some() || (left > 0 && item.id() <= last)
     }
 
     fn takeover(&mut self, id: i64) -> Option<Resent> {

@@ -20,6 +20,7 @@ impl Flow {
         if let Some(mark) = &mut mark {
             self.careful.complete(mark);
             self.parked.complete(mark);
+            self.retrying.mark_taken();
         }
         mark
     }
@@ -114,6 +115,7 @@ impl Flow {
                 class: Class::Straggler,
                 reason: Some("sent, and no outcome yet".into()),
                 destination: None,
+                sent: true,
             };
             self.set_aside(&item, row);
             self.leave_lane(&item);

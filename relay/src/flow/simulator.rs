@@ -35,6 +35,7 @@ struct Retry {
     attempts: u32,
     due: Due,
     destination: Option<Arc<str>>,
+    sent: bool,
     poison: bool,
 }
 
@@ -387,6 +388,7 @@ impl World {
                     attempts: row.attempts,
                     replay: None,
                     parked: row.destination,
+                    sent: row.sent,
                     poison: row.poison,
                     head,
                 };
@@ -410,6 +412,10 @@ impl World {
                 .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
             let partition = usize::try_from(hash).unwrap() % PARTITIONS;
             self.say(|| format!("send {id}, ticket {}", submission.ticket));
+            // Of what an earlier life sent, only the first two windows say so.
+            let again = self.sent.get(&id).is_some_and(|steps| steps.last() >= Some(&self.began));
+            let silent = again && self.delivered.contains_key(&id) && submission.resent.is_none();
+            assert!(!silent, "I5: {id} was delivered before, and does not say so");
             self.sent.entry(id).or_default().insert(self.step);
             if self.killer == Some(id) {
                 return self.crash();
@@ -519,6 +525,7 @@ impl World {
                 attempts: row.attempts,
                 due: row.due,
                 destination: row.destination.clone(),
+                sent: row.sent || db.retry.get(&row.id).is_some_and(|row| row.sent),
                 poison: row.class == Class::Poison,
             };
             let before = db.retry.get(&row.id).map_or(0, |row| row.attempts);

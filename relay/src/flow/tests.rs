@@ -57,6 +57,7 @@ impl Scene {
             attempts: 0,
             replay: None,
             parked: None,
+            sent: false,
             poison: false,
             head,
         };
@@ -196,6 +197,7 @@ fn a_row_of_retry_without_a_route_is_dead() {
         attempts: 3,
         replay: None,
         parked: None,
+        sent: false,
         poison: false,
         head: true,
     };
@@ -266,6 +268,7 @@ fn a_dead_message_that_holds_its_key_is_no_follower() {
         attempts: 0,
         replay: None,
         parked: None,
+        sent: false,
         poison: id == 2,
         head: id == 1,
     };

@@ -172,6 +172,7 @@ impl Marker {
         let classes = column(aside, |row| row.class.as_str());
         let reasons = column(aside, |row| row.reason.as_deref());
         let destinations = column(aside, |row| row.destination.as_deref());
+        let sent = column(aside, |row| row.sent);
         let dead = &mark.buried;
         let dead_ids = column(dead, |row: &Buried| row.id);
         let dead_attempts = column(dead, |row| i32::try_from(row.attempts).unwrap_or(i32::MAX));
@@ -206,6 +207,7 @@ impl Marker {
                     &dead_reasons,
                     &leaving,
                     &destinations,
+                    &sent,
                 ],
             )
             .await?;
@@ -276,17 +278,18 @@ WITH marked AS (
     INSERT INTO outbox.hole (target, ranges, dead_at)
     SELECT $3, part::int8multirange, clock_timestamp() FROM marked, unnest($7::text[]) AS part
 ), set_aside AS (
-    INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason, destination)
+    INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason, destination, sent)
     SELECT $3, a.id, a.key, a.holds, a.attempts,
            CASE WHEN a.due = 'infinity' THEN timestamptz 'infinity'
                 ELSE clock_timestamp() + make_interval(secs => a.due) END,
-           a.class, a.reason, a.destination
+           a.class, a.reason, a.destination, a.sent
     FROM marked, unnest($8::bigint[], $9::text[], $10::boolean[], $11::int[], $12::float8[],
-                        $13::text[], $14::text[], $20::text[])
-         AS a(id, key, holds, attempts, due, class, reason, destination)
+                        $13::text[], $14::text[], $20::text[], $21::boolean[])
+         AS a(id, key, holds, attempts, due, class, reason, destination, sent)
     ON CONFLICT (target, id) DO UPDATE
     SET attempts = excluded.attempts, next_at = excluded.next_at, class = excluded.class,
-        reason = excluded.reason, destination = excluded.destination
+        reason = excluded.reason, destination = excluded.destination,
+        sent = retry.sent OR excluded.sent
 ), resolved AS (
     DELETE FROM outbox.retry USING marked
     WHERE target = $3 AND id = ANY ($19::bigint[])

@@ -312,6 +312,7 @@ mod tests {
             class: crate::ledger::Class::Held,
             reason: None,
             destination: None,
+            sent: false,
         }
     }
 

@@ -123,6 +123,7 @@ impl Feed {
             attempts: row.attempts,
             replay: row.replay,
             parked: row.destination.map(Into::into),
+            sent: row.sent,
             poison: row.class == Class::Poison.as_str(),
             head: row.head,
         };

@@ -28,13 +28,13 @@ const DUE_PAUSE_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 /// A row that an earlier one of its key holds is not due, whatever its time. A message comes from its
 /// table, or from its dead copy.
 const DUE: &str = "
-SELECT e.id, e.key, e.holds, e.attempts, e.class, e.replay_id, e.head, e.destination, m.id IS NOT NULL,
+SELECT e.id, e.key, e.holds, e.attempts, e.class, e.replay_id, e.head, e.destination, e.sent, m.id IS NOT NULL,
     {columns}
 FROM (
     SELECT d.next_at, d.id AS head_id, k.*
     FROM (
         SELECT r.next_at, r.id, r.key, r.holds, r.attempts, r.class, r.replay_id,
-               r.destination
+               r.destination, r.sent
         FROM outbox.retry r
         WHERE r.target = $1 AND r.next_at <= statement_timestamp() AND r.id NOT IN (SELECT unnest($2::int8[]))
           AND NOT (r.holds AND coalesce(r.id > (
@@ -45,9 +45,9 @@ FROM (
         ORDER BY r.next_at LIMIT {heads}
     ) d
     CROSS JOIN LATERAL (
-        SELECT d.id, d.key, d.holds, d.attempts, d.class, d.replay_id, d.destination, true AS head
+        SELECT d.id, d.key, d.holds, d.attempts, d.class, d.replay_id, d.destination, d.sent, true AS head
         UNION ALL (
-            SELECT f.id, f.key, f.holds, f.attempts, f.class, f.replay_id, f.destination, false
+            SELECT f.id, f.key, f.holds, f.attempts, f.class, f.replay_id, f.destination, f.sent, false
             FROM outbox.retry f
             WHERE d.holds AND f.target = $1 AND f.holds AND f.key >= d.key AND f.key <= d.key AND f.id > d.id
             ORDER BY f.key, f.id LIMIT {key_rows}
@@ -136,13 +136,14 @@ impl Retry {
                 replay: row.get(5),
                 head: row.get(6),
                 destination: row.get(7),
+                sent: row.get(8),
             };
             // Two due heads of one key, which nobody should have made, show each other.
             if !ids.insert(retry.id) {
                 continue;
             }
-            let body = match row.get(8) {
-                true => Body::decode(retry.id, row, 9, self.row_bytes_max)?,
+            let body = match row.get(9) {
+                true => Body::decode(retry.id, row, 10, self.row_bytes_max)?,
                 false => Body::Gone,
             };
             rows.push((retry, body));
