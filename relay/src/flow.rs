@@ -128,6 +128,9 @@ pub struct Flow {
     as_of: u64,
     /// Whether a row of `retry` goes before a fresh one this time.
     retry_turn: bool,
+    /// Two windows are unmarked, nothing fresh is in flight and no mark would change that: what the
+    /// ledger waits for stands further back in the queue.
+    jammed: bool,
     /// When the youngest confirmed message was sent: what was sent long before it is a straggler.
     confirmed_sent_at: Option<Instant>,
     /// Something changed, or was left out, that a read of `retry` must show again.
@@ -168,6 +171,7 @@ impl Flow {
             sequence: 0,
             as_of: 0,
             retry_turn: false,
+            jammed: false,
             confirmed_sent_at: None,
             retry_wanted: false,
             freed: Room::default(),

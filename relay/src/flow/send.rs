@@ -40,6 +40,15 @@ impl Flow {
             && (bytes < self.policy.window_bytes_max || messages + stragglers == 0)
     }
 
+    /// Whether a crash would send two windows again: what was sent before waits for nobody, fresh rows
+    /// wait for a mark, which may wait for a straggler.
+    pub(super) fn is_full(&mut self) -> bool {
+        let full = self.window.messages() + self.progress.unmarked()
+            >= self.policy.window_messages_max * 2;
+        self.jammed &= full;
+        full && !self.jammed
+    }
+
     pub(super) fn next_item(&mut self) -> Option<Item> {
         while let Some(suspect) = self.again.front().map(|item| item.suspect) {
             if !self.may_go_again(suspect) {
@@ -120,7 +129,9 @@ impl Flow {
     }
 
     fn next_fresh(&mut self) -> Option<Item> {
-        while let Some(item) = self.queue.pop_front() {
+        while !self.is_full()
+            && let Some(item) = self.queue.pop_front()
+        {
             if let Some(item) = self.enter_lane(item) {
                 return Some(item);
             }

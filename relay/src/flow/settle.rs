@@ -3,17 +3,21 @@
 use super::Flow;
 use super::item::Item;
 use crate::ledger::{Class, Due, Mark, SetAside};
-use std::time::{Duration, Instant};
+use std::time::Instant;
+
+/// How much sooner a straggler is set aside once everybody waits for it.
+const IMPATIENCE: u32 = 5;
 
 impl Flow {
     /// Takes what the next mark holds; `None` if there is nothing to write. The caller commits it
     /// and calls `on_marked` before it takes another.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
         if self.progress.is_crowded() {
-            self.set_stragglers_aside();
+            self.set_stragglers_aside(now);
         }
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
         let mut mark = self.progress.take_mark(now);
+        self.jammed |= mark.is_none() && self.is_full() && !self.window.has_fresh();
         if self.parked.has_work() || self.careful.has_work() {
             mark.get_or_insert_default();
         }
@@ -93,11 +97,15 @@ impl Flow {
     /// Rows that were sent long before others that are confirmed (one partition is down, say) keep
     /// the ledger in gaps: they go to `retry` without an attempt, and are not sent again while no
     /// outcome has come.
-    fn set_stragglers_aside(&mut self) {
-        // Once a crash would send a whole window again that is confirmed, nobody is waited for.
-        let full = self.progress.unmarked() >= self.policy.window_messages_max as u64;
-        let patience = if full { Duration::ZERO } else { self.policy.straggler_after };
-        let deadline = self.confirmed_sent_at.and_then(|at| at.checked_sub(patience));
+    fn set_stragglers_aside(&mut self, now: Instant) {
+        let Some(confirmed) = self.confirmed_sent_at else { return };
+        let patience = self.policy.straggler_after;
+        let deadline = if self.is_full() {
+            // Everybody waits, so nothing younger is confirmed: the clock decides.
+            now.checked_sub(patience / IMPATIENCE).map(|at| at.min(confirmed))
+        } else {
+            confirmed.checked_sub(patience)
+        };
         let Some(deadline) = deadline else { return };
         let room = self.policy.stragglers_max.saturating_sub(self.stragglers.len());
         for (ticket, flight) in self.window.take_older(deadline, room) {

@@ -75,6 +75,11 @@ impl Window {
         self.flights.front().and_then(Option::as_ref).map(|flight| flight.sent_at)
     }
 
+    /// Whether any of it is not in `retry`.
+    pub(super) fn has_fresh(&self) -> bool {
+        self.flights.iter().flatten().any(|flight| flight.item.retry.is_none())
+    }
+
     pub(super) fn messages(&self) -> usize {
         self.messages
     }

@@ -24,6 +24,10 @@ const DEAD_WAIT: Duration = Duration::from_secs(1);
 /// Open holes recorded by one mark at most, so that one statement stays small.
 const OPENED_RANGES_MAX: usize = 10_000;
 
+/// Rows that go to `retry` or `dead` by one mark, about: each costs some 30 µs, and while a mark is
+/// under way the lease is not renewed.
+const NOTES_MAX: usize = 2_000;
+
 /// What becomes of an id besides being settled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Note {
@@ -42,6 +46,10 @@ pub struct Progress {
     unseen: RangeSet,
     /// Ids that are dealt with and not marked.
     done: RangeSet,
+    /// How many, about: counted along, and exactly at each mark.
+    done_ids: u64,
+    /// How many the mark under way settles.
+    marking_ids: u64,
     /// What else is to be written when an id of `done` is marked.
     notes: BTreeMap<i64, Note>,
     /// Ids proved dead and not marked.
@@ -67,6 +75,8 @@ impl Progress {
             recorded,
             unseen,
             done: RangeSet::new(),
+            done_ids: 0,
+            marking_ids: 0,
             notes: BTreeMap::new(),
             dead: RangeSet::new(),
             dead_since: None,
@@ -110,17 +120,18 @@ impl Progress {
     /// The id was confirmed, or filtered by the routes.
     pub fn settle(&mut self, id: i64) {
         self.done.insert(id);
+        self.done_ids += 1;
     }
 
     /// The id is settled by its row in `retry`.
     pub fn set_aside(&mut self, row: SetAside) {
-        self.done.insert(row.id);
+        self.settle(row.id);
         self.notes.insert(row.id, Note::SetAside(row));
     }
 
     /// The id is settled by its row in `dead`.
     pub fn bury(&mut self, row: Buried) {
-        self.done.insert(row.id);
+        self.settle(row.id);
         self.notes.insert(row.id, Note::Buried(row));
     }
 
@@ -168,10 +179,10 @@ impl Progress {
         self.done.ranges_len() > self.gaps_max
     }
 
-    /// Ids that are dealt with and not marked: what a crash would send again.
+    /// Ids that are dealt with and in no committed mark: what a crash would send again.
     #[must_use]
-    pub fn unmarked(&self) -> u64 {
-        self.done.ids_len()
+    pub fn unmarked(&self) -> usize {
+        usize::try_from(self.done_ids + self.marking_ids).unwrap_or(usize::MAX)
     }
 
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.
@@ -189,7 +200,8 @@ impl Progress {
             mark.opened = self.unseen.within(0..cut).collect();
             self.unseen.remove_range(0..cut);
         }
-        self.take_done(cut, &mut mark);
+        self.take_done(self.noted(cut), &mut mark);
+        (self.done_ids, self.marking_ids) = (self.done.ids_len(), mark.settled.ids_len());
         mark.retry_growth = difference(mark.set_aside.len() - changed, left);
         mark.settled.union(&mark.opened);
         mark.settled.union(&mark.dead);
@@ -205,6 +217,7 @@ impl Progress {
 
     /// The mark was committed.
     pub fn marked(&mut self, mark: &Mark) {
+        self.marking_ids = 0;
         self.ledger.union(&mark.settled);
         self.recorded.union(&mark.opened);
         self.recorded.subtract(&mark.closed);
@@ -241,6 +254,13 @@ impl Progress {
             }
         }
         i64::MAX
+    }
+
+    /// `cut`, or a lower one if so many rows would go to `retry` at once, as far as that makes no gap.
+    fn noted(&self, cut: i64) -> i64 {
+        let noted = self.notes.keys().nth(NOTES_MAX).filter(|&&id| id < cut);
+        let fits = |&&id: &&i64| self.fill(self.done.within(0..id)) == i64::MAX;
+        noted.filter(fits).copied().unwrap_or(cut)
     }
 
     fn take_done(&mut self, cut: i64, mark: &mut Mark) {
