@@ -1,6 +1,8 @@
 //! One outbox row as a value: its bytes exactly as they were read, in one allocation.
 
-use bytes::Bytes;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 /// The fields of a row, borrowed from wherever it was read.
@@ -26,20 +28,21 @@ pub struct Parts<'a> {
     pub oversize_bytes: Option<u64>,
 }
 
-/// One outbox row. Cheap to share (`Arc`), never changed: a message sent again is the same message.
+/// One outbox row. Cheap to clone (the bytes are shared), never changed: a message sent again is the
+/// same message.
 #[derive(Clone)]
 pub struct Message {
     id: i64,
     message_id: Uuid,
     created_at_us: i64,
     /// topic, key, type, headers and payload, one after the other.
-    bytes: Bytes,
+    bytes: Arc<[u8]>,
     topic_end: u32,
     key_end: u32,
     kind_end: u32,
     headers_end: u32,
     has: Has,
-    oversize_bytes: Option<u64>,
+    oversize_bytes: Option<NonZeroU64>,
 }
 
 /// Which of the nullable fields are not NULL: an empty key is a key like any other.
@@ -52,7 +55,7 @@ struct Has {
 }
 
 impl Message {
-    /// Copies the fields into one buffer.
+    /// Copies the fields into one buffer, the only allocation of a row.
     ///
     /// # Panics
     /// If topic, key, type and headers together exceed 4 GiB, which the table's CHECKs exclude.
@@ -63,22 +66,25 @@ impl Message {
         let headers = parts.headers.unwrap_or_default();
         let payload = parts.payload.unwrap_or_default();
         let head = parts.topic.len() + key.len() + kind.len() + headers.len();
-        let mut bytes = Vec::with_capacity(head + payload.len());
+        let mut bytes: Arc<[u8]> = std::iter::repeat_n(0, head + payload.len()).collect();
+        let buffer = Arc::get_mut(&mut bytes).expect("nobody else has it yet");
+        let mut end = 0;
         let mut push = |field: &[u8]| {
-            bytes.extend_from_slice(field);
-            u32::try_from(bytes.len())
-                .expect("the table's CHECKs bound topic, key, type and headers")
+            let start = end;
+            end += field.len();
+            buffer[start..end].copy_from_slice(field);
+            u32::try_from(end).expect("the table's CHECKs bound topic, key, type and headers")
         };
         let topic_end = push(parts.topic.as_bytes());
         let key_end = push(key.as_bytes());
         let kind_end = push(kind.as_bytes());
         let headers_end = push(headers.as_bytes());
-        bytes.extend_from_slice(payload);
+        buffer[head..].copy_from_slice(payload);
         Self {
             id: parts.id,
             message_id: parts.message_id,
             created_at_us: parts.created_at_us,
-            bytes: bytes.into(),
+            bytes,
             topic_end,
             key_end,
             kind_end,
@@ -89,7 +95,7 @@ impl Message {
                 headers: parts.headers.is_some(),
                 payload: parts.payload.is_some(),
             },
-            oversize_bytes: parts.oversize_bytes,
+            oversize_bytes: parts.oversize_bytes.and_then(NonZeroU64::new),
         }
     }
 
@@ -123,6 +129,24 @@ impl Message {
         self.has.key.then(|| self.text(self.topic_end, self.key_end))
     }
 
+    /// [`topic`](Self::topic), for whoever needs no text: a field is checked each time it is read as one.
+    #[must_use]
+    pub fn topic_bytes(&self) -> &[u8] {
+        self.part(0, self.topic_end)
+    }
+
+    /// [`key`](Self::key) as bytes.
+    #[must_use]
+    pub fn key_bytes(&self) -> Option<&[u8]> {
+        self.has.key.then(|| self.part(self.topic_end, self.key_end))
+    }
+
+    /// [`kind`](Self::kind) as bytes.
+    #[must_use]
+    pub fn kind_bytes(&self) -> Option<&[u8]> {
+        self.has.kind.then(|| self.part(self.key_end, self.kind_end))
+    }
+
     /// The event type.
     #[must_use]
     pub fn kind(&self) -> Option<&str> {
@@ -141,16 +165,10 @@ impl Message {
         self.has.payload.then(|| &self.bytes[self.headers_end as usize..])
     }
 
-    /// The payload without a copy.
-    #[must_use]
-    pub fn payload_bytes(&self) -> Bytes {
-        self.bytes.slice(self.headers_end as usize..)
-    }
-
     /// The payload's size in bytes when it exceeded `row_bytes_max` and was therefore not read.
     #[must_use]
     pub fn oversize_bytes(&self) -> Option<u64> {
-        self.oversize_bytes
+        self.oversize_bytes.map(NonZeroU64::get)
     }
 
     /// What this message costs in memory, in bytes: what the prefetch and the window are bounded by.
@@ -160,8 +178,11 @@ impl Message {
     }
 
     fn text(&self, start: u32, end: u32) -> &str {
-        std::str::from_utf8(&self.bytes[start as usize..end as usize])
-            .expect("the ends were taken where a str ended")
+        std::str::from_utf8(self.part(start, end)).expect("the ends were taken where a str ended")
+    }
+
+    fn part(&self, start: u32, end: u32) -> &[u8] {
+        &self.bytes[start as usize..end as usize]
     }
 }
 

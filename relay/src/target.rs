@@ -6,7 +6,6 @@ pub mod kafka;
 pub mod wire;
 
 use std::future::Future;
-use std::sync::Arc;
 
 use uuid::Uuid;
 
@@ -22,7 +21,7 @@ pub struct Submission {
     /// Comes back in the outcome.
     pub ticket: Ticket,
     /// What to publish.
-    pub message: Arc<Message>,
+    pub message: Message,
     /// The route that takes it: an index into the target's routes.
     pub route: usize,
     /// Why it is sent again, if it is.

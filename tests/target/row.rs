@@ -1,7 +1,5 @@
 //! Rows to publish.
 
-use std::sync::Arc;
-
 use outbox_relay::message::{Message, Parts};
 use outbox_relay::target::Submission;
 use uuid::Uuid;
@@ -29,6 +27,6 @@ pub(super) fn parts<'a>(id: i64, topic: &'a str) -> Parts<'a> {
 
 /// A submission without a ticket: the driver gives it one.
 pub(super) fn submission(parts: Parts<'_>) -> Submission {
-    let message = Arc::new(Message::new(parts));
+    let message = Message::new(parts);
     Submission { ticket: 0, message, route: 0, resent: None, replay: None }
 }

@@ -10,7 +10,7 @@ use crate::message::{Message, Resent};
 /// A message with what the flow knows about it.
 #[derive(Debug, Clone)]
 pub(super) struct Item {
-    pub(super) message: Arc<Message>,
+    pub(super) message: Message,
     /// The route that takes it.
     pub(super) route: usize,
     /// The last mark that the read which brought it is known to have seen.
@@ -18,7 +18,7 @@ pub(super) struct Item {
     /// Its key had a holding row in `retry`, as of that read.
     pub(super) held: bool,
     /// Its row in `retry`, if it came from there.
-    pub(super) retry: Option<RetryState>,
+    pub(super) retry: Option<Box<RetryState>>,
     pub(super) resent: Option<Resent>,
     /// Its place among all first submissions, from 1; 0 = not sent yet. What is sent again keeps it.
     pub(super) sequence: u64,
@@ -43,7 +43,7 @@ impl Item {
     pub(super) fn fresh(row: FreshRow, route: usize, as_of: u64) -> Self {
         Self {
             route,
-            message: Arc::new(row.message),
+            message: row.message,
             as_of,
             held: row.held,
             retry: None,
@@ -57,17 +57,17 @@ impl Item {
     /// A row that stands in `retry`, with its message.
     pub(super) fn again(row: RetryRow, message: Message, route: usize, as_of: u64) -> Self {
         Self {
-            message: Arc::new(message),
+            message,
             route,
             as_of,
             held: false,
             resent: (row.attempts > 0 || row.sent).then_some(Resent::Retry),
-            retry: Some(RetryState {
+            retry: Some(Box::new(RetryState {
                 attempts: row.attempts,
                 holds: row.holds,
                 replay: row.replay,
                 parked: row.parked,
-            }),
+            })),
             sequence: 0,
             suspect: false,
             probe: None,

@@ -1,6 +1,5 @@
 //! What goes out next.
 
-use std::sync::Arc;
 use std::time::Instant;
 
 use super::Flow;
@@ -23,7 +22,7 @@ impl Flow {
         if item.resent.is_some() {
             self.counters.resent += 1;
         }
-        let (message, route) = (Arc::clone(&item.message), item.route);
+        let (message, route) = (item.message.clone(), item.route);
         let resent = item.resent.or_else(|| self.takeover(item.id()));
         let replay = item.retry.as_ref().and_then(|retry| retry.replay);
         let ticket = self.window.push(item, now);
@@ -91,23 +90,19 @@ impl Flow {
 
     /// What is sent again waits if an earlier row of its key was refused meanwhile, or its destination
     /// is parked by now.
-    fn unless_overtaking(&mut self, item: Item) -> Option<Item> {
+    fn unless_overtaking(&mut self, mut item: Item) -> Option<Item> {
         // Its key may be held by a later row that was in flight with it: that one waits for it.
         let behind = item.retry.is_none()
             && item.key().is_some_and(|key| self.refused.is_before(key, item.id()));
-        let item = if behind {
+        if behind {
             if let Some(key) = item.key() {
                 // Later rows of the key may stand in `retry` already: this one goes before them.
                 self.refused.insert(key, item.id());
             }
             self.hold(&item);
-            item
-        } else {
-            match self.unless_parked(item) {
-                Ok(item) => return Some(item),
-                Err(item) => item,
-            }
-        };
+        } else if !self.parks(&mut item) {
+            return Some(item);
+        }
         self.leave_lane(&item);
         None
     }
@@ -152,7 +147,7 @@ impl Flow {
 
     /// The item has its key to itself.
     fn admit_in_lane(&mut self, item: Item) -> Option<Item> {
-        let message = Arc::clone(&item.message);
+        let message = item.message.clone();
         let holds = item.holding_key().is_some();
         let admitted = self.admit(item);
         if admitted.is_none()
@@ -173,7 +168,7 @@ impl Flow {
     }
 
     /// Gives the item back if nothing speaks against sending it; else it is set aside, or is read again.
-    fn admit(&mut self, item: Item) -> Option<Item> {
+    fn admit(&mut self, mut item: Item) -> Option<Item> {
         if item.retry.is_some() {
             if self.waits_for_refused(&item) {
                 // Read again when the refused row stands in `retry`, as the head.
@@ -187,7 +182,7 @@ impl Flow {
             self.hold(&item);
             return None;
         }
-        self.unless_parked(item).ok()
+        (!self.parks(&mut item)).then_some(item)
     }
 
     fn is_held(&self, item: &Item) -> bool {
@@ -225,13 +220,13 @@ impl Flow {
         self.start_gaps.is_some_and(|gaps| item.id() < gaps.end)
     }
 
-    /// `Err`: its destination is parked, and it was set aside. The probe may go.
-    fn unless_parked(&mut self, mut item: Item) -> Result<Item, Item> {
+    /// Whether its destination is parked: then it was set aside. The probe may go.
+    fn parks(&mut self, item: &mut Item) -> bool {
         if self.parked.is_empty() || item.probe.is_some() {
-            return Ok(item);
+            return false;
         }
         // Without a destination it is refused by the target, with the reason.
-        let Ok(place) = self.routes[item.route].place(&item.message) else { return Ok(item) };
+        let Ok(place) = self.routes[item.route].place(&item.message) else { return false };
         let waits_for = item.retry.as_ref().and_then(|retry| retry.parked.clone());
         if let Some(name) = &waits_for
             && self.parked.contains(name)
@@ -241,17 +236,17 @@ impl Flow {
             // The routes have changed: nobody goes there any more.
             self.parked.works(name);
         }
-        let Some(name) = self.parked.find(&place) else { return Ok(item) };
+        let Some(name) = self.parked.find(&place) else { return false };
         if waits_for.as_ref() == Some(&name) && self.parked.try_probe(&name) {
             item.probe = Some(name);
-            return Ok(item);
+            return false;
         }
-        let row = self.parked_row(&item, name, Due::Never, None);
-        if item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(&item) {
-            self.insert_refused(&item);
+        let row = self.parked_row(item, name, Due::Never, None);
+        if item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(item) {
+            self.insert_refused(item);
         }
-        self.set_aside(&item, row);
-        Err(item)
+        self.set_aside(item, row);
+        true
     }
 
     /// Whether a receiver may have the item: sent again, it has to say so.

@@ -46,9 +46,11 @@ pub struct Progress {
     unseen: RangeSet,
     /// Ids that are dealt with and not marked.
     done: RangeSet,
-    /// How many, about: counted along, and exactly at each mark.
+    /// The same, since the last mark, as they came: sorted together they are few ranges, one by one each
+    /// of several partitions' would be a range of its own first.
+    fresh: Vec<i64>,
+    /// How many ids are in `done`, and in the mark under way.
     done_ids: u64,
-    /// How many the mark under way settles.
     marking_ids: u64,
     /// What else is to be written when an id of `done` is marked.
     notes: BTreeMap<i64, Note>,
@@ -75,6 +77,7 @@ impl Progress {
             recorded,
             unseen,
             done: RangeSet::new(),
+            fresh: Vec::new(),
             done_ids: 0,
             marking_ids: 0,
             notes: BTreeMap::new(),
@@ -119,8 +122,7 @@ impl Progress {
 
     /// The id was confirmed, or filtered by the routes.
     pub fn settle(&mut self, id: i64) {
-        self.done.insert(id);
-        self.done_ids += 1;
+        self.fresh.push(id);
     }
 
     /// The id is settled by its row in `retry`.
@@ -170,23 +172,28 @@ impl Progress {
     /// Whether a mark would write anything.
     #[must_use]
     pub fn has_work(&self) -> bool {
-        !self.done.is_empty() || !self.changes.is_empty() || !self.dead.is_empty()
+        !self.fresh.is_empty()
+            || !self.done.is_empty()
+            || !self.changes.is_empty()
+            || !self.dead.is_empty()
     }
 
     /// Whether more islands wait for what lies below them than the ledger may have gaps.
     #[must_use]
-    pub fn is_crowded(&self) -> bool {
+    pub fn is_crowded(&mut self) -> bool {
+        self.gather();
         self.done.ranges_len() > self.gaps_max
     }
 
     /// Ids that are dealt with and in no committed mark: what a crash would send again.
     #[must_use]
     pub fn unmarked(&self) -> usize {
-        usize::try_from(self.done_ids + self.marking_ids).unwrap_or(usize::MAX)
+        self.fresh.len() + usize::try_from(self.done_ids + self.marking_ids).unwrap_or(usize::MAX)
     }
 
     /// Takes the next mark. The caller runs it and calls `marked`; until then no other is taken.
     pub fn take_mark(&mut self, now: Instant) -> Option<Mark> {
+        self.gather();
         let mut mark = std::mem::take(&mut self.changes);
         let left = mark.resolved.len() + mark.buried.iter().filter(|row| !row.holds).count();
         let changed = mark.set_aside.len();
@@ -221,6 +228,15 @@ impl Progress {
         self.ledger.union(&mark.settled);
         self.recorded.union(&mark.opened);
         self.recorded.subtract(&mark.closed);
+    }
+
+    fn gather(&mut self) {
+        self.fresh.sort_unstable();
+        for run in self.fresh.chunk_by(|&id, &next| next == id + 1) {
+            self.done.insert_range(run[0]..run[run.len() - 1] + 1);
+        }
+        self.done_ids += self.fresh.len() as u64;
+        self.fresh.clear();
     }
 
     /// Up to which id (exclusive) the next mark settles, and what besides `done`.

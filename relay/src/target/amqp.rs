@@ -147,10 +147,9 @@ impl Publishing {
             let route = &routes[submission.route];
             match Publication::of(&submission, route, self.connection.frame_bytes_max()) {
                 Ok(publication) => {
-                    let body = submission.message.payload_bytes();
-                    let publish = self.connection.publish(publication, body);
-                    let number =
-                        self.confirms.published(submission.ticket, submission.message.id());
+                    let id = submission.message.id();
+                    let publish = self.connection.publish(publication, submission.message);
+                    let number = self.confirms.published(submission.ticket, id);
                     self.unseen.push(number, publish);
                 }
                 Err(refusal) => self.refused.push(Event::Refused(submission.ticket, refusal)),

@@ -49,13 +49,13 @@ pub(super) fn headers(
     route: &RouteHeaders,
     mut put: impl FnMut(&str, Option<&[u8]>),
 ) -> Result<(), Refusal> {
-    let message = &*submission.message;
+    let message = &submission.message;
     if let Some(bytes) = message.oversize_bytes() {
         // Never an empty message in its place, wherever the caller stands.
         return Err(bury(format!("payload of {bytes} bytes: larger than what is read")));
     }
     put(ROW_ID, Some(Digits::of(message.id()).as_bytes()));
-    put(TOPIC, Some(message.topic().as_bytes()));
+    put(TOPIC, Some(message.topic_bytes()));
     put(CREATED_AT, Some(&created_at(message)));
     if let Some(resent) = submission.resent {
         put(RESENT, Some(resent.as_str().as_bytes()));
@@ -106,7 +106,7 @@ pub(super) fn created_at_millis(message: &Message) -> i64 {
 /// RFC 3339 in UTC with microseconds. `infinity` and years beyond 9999, which only the table's
 /// owner can write, become the last instant that the format knows.
 fn created_at(message: &Message) -> [u8; 27] {
-    let at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(message.created_at_us()) * 1_000)
+    let at = OffsetDateTime::from_unix_timestamp(message.created_at_us().div_euclid(1_000_000))
         .ok()
         .filter(|at| (0..=9999).contains(&at.year()));
     let Some(at) = at else { return *b"9999-12-31T23:59:59.999999Z" };
@@ -124,7 +124,7 @@ fn created_at(message: &Message) -> [u8; 27] {
     set(13, 2, at.hour().into());
     set(16, 2, at.minute().into());
     set(19, 2, at.second().into());
-    set(26, 6, at.microsecond());
+    set(26, 6, message.created_at_us().rem_euclid(1_000_000) as u32);
     text
 }
 
@@ -159,8 +159,6 @@ impl Digits {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::message::{Parts, Resent};
 
@@ -183,7 +181,7 @@ mod tests {
     }
 
     fn submission(parts: Parts<'_>) -> Submission {
-        let message = Arc::new(message(parts));
+        let message = message(parts);
         Submission { ticket: 1, message, route: 0, resent: None, replay: None }
     }
 

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::Stream;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
@@ -30,6 +29,7 @@ use tokio::task::JoinSet;
 use super::classify::{describe, misconfigured, not_fenced};
 use super::publication::Publication;
 use crate::config::AmqpConfig;
+use crate::message::Message;
 use crate::target::ConnectError;
 use crate::target::fence::FenceName;
 use crate::tls;
@@ -155,12 +155,13 @@ impl Connection {
 
     /// Publishes behind everything published before: the frames are handed over before this
     /// returns. The future is to be kept and polled for the confirm.
-    pub(super) fn publish(&self, publication: Publication, body: Bytes) -> Publish {
+    pub(super) fn publish(&self, publication: Publication, message: Message) -> Publish {
         let channel = Arc::clone(&self.channel);
         let mut publish: Publish = Box::pin(async move {
             let Publication { exchange, routing_key, properties } = publication;
             let options = BasicPublishOptions { mandatory: true, immediate: false };
-            channel.basic_publish(exchange, routing_key, options, &body, properties).await?.await
+            let payload = message.payload().unwrap_or_default();
+            channel.basic_publish(exchange, routing_key, options, payload, properties).await?.await
         });
         // lapin takes the delivery tag and queues the frames in the first poll.
         match publish.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {

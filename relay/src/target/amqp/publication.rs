@@ -45,12 +45,12 @@ impl Publication {
         let Destination::Amqp { exchange, routing_key, headers } = &route.destination else {
             return Err(bury("the route leads to another kind of broker".into()));
         };
-        let message = &*submission.message;
+        let message = &submission.message;
         let exchange = short("exchange", &render(exchange, message)?)?;
         let routing_key = short("routing key", &render(routing_key, message)?)?;
         let mut table = Table::default();
-        if let Some(key) = message.key() {
-            table.put(wire::KEY, Some(key.as_bytes()));
+        if let Some(key) = message.key_bytes() {
+            table.put(wire::KEY, Some(key));
         }
         if message.payload().is_none() {
             table.put(wire::NULL_PAYLOAD, Some(b"true"));
@@ -148,8 +148,6 @@ pub(super) fn row_of(properties: &BasicProperties) -> Option<i64> {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use super::*;
     use crate::message::Parts;
     use crate::target::Reaction;
@@ -174,7 +172,7 @@ mod tests {
         headers: Option<&str>,
         frame_bytes_max: usize,
     ) -> Result<Publication, Refusal> {
-        let message = Arc::new(Message::new(Parts {
+        let message = Message::new(Parts {
             id: 42,
             message_id: Uuid::from_u128(1),
             created_at_us: 1_700_000_000_000_000,
@@ -184,7 +182,7 @@ mod tests {
             headers,
             payload: None,
             oversize_bytes: None,
-        }));
+        });
         let submission = Submission { ticket: 1, message, route: 0, resent: None, replay: None };
         Publication::of(&submission, &route(), frame_bytes_max)
     }

@@ -49,12 +49,12 @@ pub(super) fn record<'a>(
     topic: &'a str,
     route: &RouteHeaders,
 ) -> Result<BaseRecord<'a, [u8], [u8], usize>, Refusal> {
-    let message = &*submission.message;
+    let message = &submission.message;
     let mut headers = Headers(Some(OwnedHeaders::new_with_capacity(HEADERS_TYPICAL)));
     let id = message.message_id().hyphenated();
     headers.put(wire::MESSAGE_ID, Some(id.encode_lower(&mut Uuid::encode_buffer()).as_bytes()));
-    if let Some(kind) = message.kind() {
-        headers.put(wire::TYPE, Some(kind.as_bytes()));
+    if let Some(kind) = message.kind_bytes() {
+        headers.put(wire::TYPE, Some(kind));
     }
     wire::headers(submission, route, |name, value| headers.put(name, value))?;
     Ok(BaseRecord {
@@ -62,7 +62,7 @@ pub(super) fn record<'a>(
         partition: None,
         // Empty is not null, for key and payload alike: librdkafka tells them by the pointer.
         payload: message.payload(),
-        key: message.key().map(str::as_bytes),
+        key: message.key_bytes(),
         timestamp: Some(wire::created_at_millis(message)),
         headers: headers.0,
         delivery_opaque: usize::try_from(submission.ticket).expect("a ticket fits in a pointer"),
@@ -80,8 +80,6 @@ impl Headers {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use rdkafka::message::Headers as _;
 
     use super::*;
@@ -89,7 +87,7 @@ mod tests {
     use crate::target::Reaction;
 
     fn submission(topic: &str, headers: Option<&str>) -> Submission {
-        let message = Arc::new(Message::new(Parts {
+        let message = Message::new(Parts {
             id: 42,
             message_id: Uuid::from_u128(1),
             created_at_us: 1_700_000_000_123_456,
@@ -99,7 +97,7 @@ mod tests {
             headers,
             payload: Some(b""),
             oversize_bytes: None,
-        }));
+        });
         Submission { ticket: 9, message, route: 0, resent: None, replay: None }
     }
 
