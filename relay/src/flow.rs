@@ -54,6 +54,9 @@ use straggler::Stragglers;
 use trial::Trial;
 use window::Window;
 
+/// So many unmarked ids make a mark urgent.
+const URGENT_IDS: usize = 1_000;
+
 /// What the flow has counted since it was made.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -238,6 +241,15 @@ impl Flow {
     #[must_use]
     pub fn has_marks(&self) -> bool {
         self.progress.has_work() || self.parked.has_work() || self.careful.has_work()
+    }
+
+    /// Whether a mark would settle much, or something waits for it.
+    #[must_use]
+    pub fn is_mark_urgent(&self) -> bool {
+        self.progress.unmarked() >= URGENT_IDS
+            || self.progress.has_changes()
+            || self.parked.has_work()
+            || self.careful.has_work()
     }
 
     /// What was counted so far.

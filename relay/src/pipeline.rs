@@ -221,7 +221,7 @@ async fn run_once<T: Target + 'static>(
         blocked,
         heard_at: now,
         marking: false,
-        mark_at: now,
+        marked_at: now,
         retry_at: now,
         tally: Tally::new(name, now),
         obstacle: None,

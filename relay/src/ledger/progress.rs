@@ -178,6 +178,12 @@ impl Progress {
             || !self.dead.is_empty()
     }
 
+    /// Whether a mark would change `retry`: later rows of the keys wait for it.
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty() || !self.notes.is_empty()
+    }
+
     /// Whether more islands wait for what lies below them than the ledger may have gaps.
     #[must_use]
     pub fn is_crowded(&mut self) -> bool {

@@ -20,9 +20,13 @@ use crate::ledger::Mark;
 use crate::shutdown::Shutdown;
 use crate::target::{Broken, ConnectError, Event};
 
-/// Marks are gathered this long: at full speed one mark then settles about a thousand messages, and
-/// a crash sends no more than a few milliseconds' worth again.
+/// Marks are gathered this long when there is much to settle, or a row waits for the mark: at full speed
+/// one then settles about a thousand messages, and a crash sends a few milliseconds' worth again.
 const MARK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// And this long else: a mark costs the database about 0.1 ms, which RabbitMQ's messages feel on a
+/// machine that they share, and nobody waits for it.
+const MARK_INTERVAL_IDLE: Duration = Duration::from_millis(20);
 
 /// What is confirmed when the daemon must end is settled under a deadline of its own.
 const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,7 +53,8 @@ pub(super) struct Steady<'a> {
     /// When the broker last gave a sign of life.
     pub(super) heard_at: Instant,
     pub(super) marking: bool,
-    pub(super) mark_at: Instant,
+    /// When the last mark was taken.
+    pub(super) marked_at: Instant,
     /// When `retry` is looked at in any case.
     pub(super) retry_at: Instant,
     pub(super) tally: Tally,
@@ -154,7 +159,7 @@ impl Steady<'_> {
     /// The next moment at which time alone changes something.
     fn wake_at(&self) -> Instant {
         let watchdog = self.watchdog_at();
-        let mark = (self.flow.has_marks() && !self.marking).then_some(self.mark_at);
+        let mark = (self.flow.has_marks() && !self.marking).then(|| self.mark_at());
         let lease = self.link.is_up().then(|| self.clock.publish_until());
         // While the lease is in doubt nothing connects; `retry_at` looks again soon.
         let link = self.link.wake_at().filter(|_| self.clock.may_publish(Instant::now()));
@@ -217,9 +222,13 @@ impl Steady<'_> {
     }
 
     fn mark(&mut self, now: Instant) {
-        if self.marking || now < self.mark_at {
+        if self.marking || now < self.mark_at() {
             return;
         }
+        self.take_mark(now);
+    }
+
+    fn take_mark(&mut self, now: Instant) {
         if let Some(mark) = self.flow.take_mark(now) {
             self.marking = true;
             // The writer's channel holds one mark, and only one is ever under way.
@@ -227,7 +236,12 @@ impl Steady<'_> {
                 tracing::debug!("the writer has ended");
             }
         }
-        self.mark_at = now + MARK_INTERVAL;
+        self.marked_at = now;
+    }
+
+    fn mark_at(&self) -> Instant {
+        let urgent = self.flow.is_mark_urgent();
+        self.marked_at + if urgent { MARK_INTERVAL } else { MARK_INTERVAL_IDLE }
     }
 
     fn ask_retry(&mut self, now: Instant) {
@@ -323,8 +337,7 @@ impl Steady<'_> {
         let deadline = tokio::time::Instant::now() + SETTLE_TIMEOUT;
         loop {
             if !self.marking {
-                self.mark_at = Instant::now();
-                self.mark(Instant::now());
+                self.take_mark(Instant::now());
             }
             if !self.marking {
                 return;
