@@ -58,7 +58,7 @@ impl Arguments {
                 _ => return Err(format!("unknown word {word}\n\n{}", help())),
             }
         }
-        let sections = sections.unwrap_or_else(|| Name::OURS.to_vec());
+        let sections = sections.unwrap_or_else(|| Name::ours());
         let runs = runs.unwrap_or(scale.runs());
         let command = Command::Measure(sections);
         Ok(Some(Self { command, scale, runs, changes, output }))

@@ -1,5 +1,7 @@
 //! An outbox full of rows that nobody has read yet.
 
+use std::time::Duration;
+
 use crate::rig::Rig;
 use crate::support::database::Database;
 use crate::support::session::Session;
@@ -10,6 +12,9 @@ const TRANSACTION_ROWS: u64 = 1_000;
 const VARIANTS: u64 = 100;
 /// Ordering keys of the rows.
 pub(crate) const KEYS: u64 = 1_000;
+
+/// Between two looks at the ledger.
+const LOOK_INTERVAL: Duration = Duration::from_millis(10);
 
 /// A database of its own with rows in its outbox.
 pub(crate) struct Backlog {
@@ -60,21 +65,25 @@ impl Backlog {
         settle(&session).await;
     }
 
-    /// Waits until a target has settled all rows.
+    /// Waits until so many targets have settled all rows.
     pub(crate) async fn wait_settled(&self, targets: usize) {
-        let settled = format!(
-            "SELECT count(*) FROM outbox.ledger WHERE settled @> int8range(1, {}, '[]')",
-            self.rows
-        );
+        self.wait(self.rows as i64, targets).await;
+    }
+
+    /// Waits until one target has settled everything up to this id.
+    pub(crate) async fn wait_settled_up_to(&self, id: i64) {
+        self.wait(id, 1).await;
+    }
+
+    async fn wait(&self, id: i64, targets: usize) {
+        let settled =
+            format!("SELECT count(*) FROM outbox.ledger WHERE settled @> int8range(1, {id}, '[]')");
         let session = self.database.connect().await;
         while session.count(&settled).await < targets as i64 {
             tokio::time::sleep(LOOK_INTERVAL).await;
         }
     }
 }
-
-/// Between two looks at the ledger.
-const LOOK_INTERVAL: std::time::Duration = std::time::Duration::from_millis(10);
 
 /// The position of the WAL, bytes.
 pub(crate) async fn wal_bytes(session: &Session) -> f64 {

@@ -10,7 +10,8 @@ use crate::scale::Scale;
 
 mod measure;
 
-pub(crate) use measure::{Drained, drain};
+use measure::drain;
+pub(crate) use measure::{Drained, drain_as_it_is};
 
 /// Payloads of the tables, bytes.
 const PAYLOADS: [usize; 4] = [300, 100, 2_000, 64_000];

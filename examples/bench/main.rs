@@ -21,6 +21,8 @@ use tests::support;
 
 mod arguments;
 mod backlog;
+mod census;
+mod crash;
 mod curve;
 mod drain;
 mod figure;
@@ -32,7 +34,10 @@ mod relay;
 mod rig;
 mod scale;
 mod section;
+mod slope;
+mod steady;
 mod usage;
+mod writer_cost;
 
 // The tests use the rest of it. An inline module, so that it finds its own files.
 #[allow(dead_code, unused_imports)]

@@ -37,6 +37,15 @@ impl Meter {
         Self::of_topic(&rig.kafka, topic)
     }
 
+    /// A new topic whose records carry the time at which the broker took them.
+    pub(crate) async fn kafka_stamped(rig: &Rig) -> Self {
+        let name = format!("bench-{}", Uuid::now_v7().simple());
+        let settings = [("message.timestamp.type", "LogAppendTime")];
+        let topic =
+            KafkaDestination::create_with(rig.kafka.url(), &name, PARTITIONS, 1, &settings).await;
+        Self::of_topic(&rig.kafka, topic)
+    }
+
     /// A topic that is there.
     pub(crate) fn of_topic(kafka: &Instance, topic: KafkaDestination) -> Self {
         let mut config = ClientConfig::new();

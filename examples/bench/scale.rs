@@ -1,5 +1,7 @@
 //! How much is measured: a quick look, the usual run, or everything.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 /// The size of a run.
@@ -35,6 +37,34 @@ impl Scale {
             Self::Full => (1_000_000, 2 << 30),
         };
         rows.min(bytes / payload_bytes as u64)
+    }
+
+    /// How long a steady load lasts.
+    pub(crate) fn steady(self) -> Duration {
+        Duration::from_secs(if self == Self::Quick { 4 } else { 10 })
+    }
+
+    /// How long writers write.
+    pub(crate) fn writing(self) -> Duration {
+        Duration::from_secs(if self == Self::Quick { 4 } else { 8 })
+    }
+
+    /// Rows of a long backlog for Kafka.
+    pub(crate) fn slope_kafka_rows(self) -> u64 {
+        match self {
+            Self::Quick => 300_000,
+            Self::Usual => 1_000_000,
+            Self::Full => 10_000_000,
+        }
+    }
+
+    /// Rows of a long backlog for RabbitMQ.
+    pub(crate) fn slope_amqp_rows(self) -> u64 {
+        match self {
+            Self::Quick => 50_000,
+            Self::Usual => 200_000,
+            Self::Full => 1_000_000,
+        }
     }
 
     /// As in the page.

@@ -12,7 +12,7 @@ use crate::figure::Figures;
 use crate::machine::Machine;
 use crate::rig::Rig;
 use crate::scale::Scale;
-use crate::{drain, limit};
+use crate::{crash, drain, limit, slope, steady, writer_cost};
 
 /// A section, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,26 +20,45 @@ use crate::{drain, limit};
 pub(crate) enum Name {
     Limits,
     Drain,
+    Steady,
+    Writers,
+    Crash,
+    Slope,
     Peers,
 }
 
 impl Name {
     /// In the order of the page.
-    pub(crate) const ALL: &'static [Self] = &[Self::Limits, Self::Drain, Self::Peers];
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Limits,
+        Self::Drain,
+        Self::Steady,
+        Self::Writers,
+        Self::Crash,
+        Self::Slope,
+        Self::Peers,
+    ];
+
     /// Without the peers, which `./dev bench peers` measures.
-    pub(crate) const OURS: &'static [Self] = &[Self::Limits, Self::Drain];
+    pub(crate) fn ours() -> Vec<Self> {
+        Self::ALL.into_iter().filter(|&name| name != Self::Peers).collect()
+    }
 
     /// On the command line, and of the JSON file.
     pub(crate) fn word(self) -> &'static str {
         match self {
             Self::Limits => "limits",
             Self::Drain => "drain",
+            Self::Steady => "steady",
+            Self::Writers => "writers",
+            Self::Crash => "crash",
+            Self::Slope => "slope",
             Self::Peers => "peers",
         }
     }
 
     pub(crate) fn from_word(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|name| name.word() == word)
+        Self::ALL.into_iter().find(|name| name.word() == word)
     }
 
     /// For people.
@@ -47,6 +66,10 @@ impl Name {
         match self {
             Self::Limits => "Raw limits",
             Self::Drain => "Draining a backlog",
+            Self::Steady => "Latency under a steady load",
+            Self::Writers => "What the writers feel",
+            Self::Crash => "Duplicates after a crash",
+            Self::Slope => "Along a long backlog",
             Self::Peers => "Side by side with peers",
         }
     }
@@ -57,6 +80,10 @@ pub(crate) async fn run(name: Name, rig: &Rig, arguments: &Arguments) -> Figures
     match name {
         Name::Limits => limit::section(rig, arguments).await,
         Name::Drain => drain::section(rig, arguments).await,
+        Name::Steady => steady::section(rig, arguments).await,
+        Name::Writers => writer_cost::section(rig, arguments).await,
+        Name::Crash => crash::section(rig, arguments).await,
+        Name::Slope => slope::section(rig, arguments).await,
         Name::Peers => unimplemented!(),
     }
 }

@@ -32,6 +32,17 @@ pub(crate) async fn drain(
     arguments: &Arguments,
 ) -> Vec<Drained> {
     backlog.forget().await;
+    drain_as_it_is(rig, backlog, meters, backlog.rows, arguments).await
+}
+
+/// The same with whatever was done to the backlog, which leaves so many rows.
+pub(crate) async fn drain_as_it_is(
+    rig: &Rig,
+    backlog: &Backlog,
+    meters: &[&Meter],
+    rows: u64,
+    arguments: &Arguments,
+) -> Vec<Drained> {
     let session = backlog.database.connect().await;
     let wal = wal_bytes(&session).await;
     let config = relay::config(&backlog.relay_url, meters, arguments);
@@ -39,8 +50,7 @@ pub(crate) async fn drain(
     let process = Process(relay.pid());
     let watched = join_all(meters.iter().map(|meter| async {
         let before = std::cell::Cell::new(look(rig, process, meter));
-        let curve =
-            Curve::watch(meter, backlog.rows, || before.set(look(rig, process, meter))).await;
+        let curve = Curve::watch(meter, rows, || before.set(look(rig, process, meter))).await;
         (curve, before.get())
     }));
     let watched = watched.await;

@@ -30,16 +30,28 @@ const PROPERTIES: [(&str, &str); 6] = [
     ("queue.buffering.max.messages", "0"),
 ];
 
-/// Counts confirms.
+/// Counts confirms, and wakes the publisher at the one that it waits for.
 #[derive(Clone, Default)]
-struct Confirmed(Arc<(Mutex<u64>, Condvar)>);
+struct Confirmed(Arc<Shared>);
+
+#[derive(Default)]
+struct Shared {
+    count: Mutex<Count>,
+    reached: Condvar,
+}
+
+#[derive(Default)]
+struct Count {
+    confirmed: u64,
+    wanted: u64,
+}
 
 impl Confirmed {
-    fn wait_for(&self, count: u64) {
-        let (confirmed, more) = &*self.0;
-        let mut confirmed = confirmed.lock().expect("nobody panics while counting");
-        while *confirmed < count {
-            confirmed = more.wait(confirmed).expect("nobody panics while counting");
+    fn wait_for(&self, wanted: u64) {
+        let mut count = self.0.count.lock().expect("nobody panics while counting");
+        count.wanted = wanted;
+        while count.confirmed < wanted {
+            count = self.0.reached.wait(count).expect("nobody panics while counting");
         }
     }
 }
@@ -51,8 +63,11 @@ impl ProducerContext for Confirmed {
 
     fn delivery(&self, result: &DeliveryResult<'_>, (): ()) {
         assert!(result.is_ok(), "Kafka refused a message");
-        *self.0.0.lock().expect("nobody panics while counting") += 1;
-        self.0.1.notify_one();
+        let mut count = self.0.count.lock().expect("nobody panics while counting");
+        count.confirmed += 1;
+        if count.confirmed == count.wanted {
+            self.0.reached.notify_one();
+        }
     }
 }
 
