@@ -178,9 +178,14 @@ impl RelayProcess {
         status.expect("one's own child can be waited for")
     }
 
+    /// The number of its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().expect("the relay runs")
+    }
+
     /// Memory in bytes: what is resident now, and the most that ever was.
     pub(crate) fn memory(&self) -> Memory {
-        let pid = self.child.id().expect("the relay runs");
+        let pid = self.pid();
         let status = std::fs::read_to_string(format!("/proc/{pid}/status"));
         let status = status.expect("/proc shows a running process");
         Memory { resident: field(&status, "VmRSS:"), peak: field(&status, "VmHWM:") }

@@ -1,0 +1,91 @@
+//! What `./dev bench` is asked for.
+
+use std::path::PathBuf;
+
+use crate::scale::Scale;
+use crate::section::Name;
+
+/// The command line.
+pub(crate) struct Arguments {
+    pub(crate) command: Command,
+    pub(crate) scale: Scale,
+    /// Of each measurement.
+    pub(crate) runs: usize,
+    /// Keys of the relay's configuration that are not as by default: section, key, TOML value.
+    pub(crate) changes: Vec<(String, String, String)>,
+    /// The folder of the JSON files.
+    pub(crate) output: PathBuf,
+}
+
+/// What is to be done.
+pub(crate) enum Command {
+    Measure(Vec<Name>),
+}
+
+const HELP: &str = "\
+./dev bench [--quick|--full] [--only NAME[,NAME]...] [--runs N] [--set SECTION.KEY=VALUE]... [--output DIR]
+./dev bench peers [OPTION...]      Debezium, a poller as written by hand, and ours
+
+  --quick       fewer rows and one run: is it about as fast as yesterday? (below 5 minutes)
+  --full        as many rows as the targets speak of, 10 million for the slope (hours)
+  --only        these sections: ";
+
+const OPTIONS: &str = "
+  --runs N      of each measurement (3; with --quick 1)
+  --set         a setting of the relay: source.KEY, kafka.KEY or amqp.KEY, the value as in TOML
+  --output DIR  of the JSON files, one a section (target/bench)";
+
+impl Arguments {
+    /// `None`: there was only something to be shown.
+    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let (mut sections, mut runs, mut scale) = (None, None, Scale::Usual);
+        let (mut changes, mut output) = (Vec::new(), PathBuf::from("target/bench"));
+        while let Some(word) = words.next() {
+            let mut value =
+                || words.next().ok_or_else(|| format!("{word} needs a value\n\n{}", help()));
+            match word.as_str() {
+                "peers" => sections = Some(vec![Name::Peers]),
+                "--quick" => scale = Scale::Quick,
+                "--full" => scale = Scale::Full,
+                "--only" => sections = Some(names(&value()?)?),
+                "--runs" => runs = Some(number(&value()?)?),
+                "--set" => changes.push(change(&value()?)?),
+                "--output" => output = value()?.into(),
+                "--help" | "-h" => {
+                    println!("{}", help());
+                    return Ok(None);
+                }
+                _ => return Err(format!("unknown word {word}\n\n{}", help())),
+            }
+        }
+        let sections = sections.unwrap_or_else(|| Name::ours());
+        let runs = runs.unwrap_or(scale.runs());
+        let command = Command::Measure(sections);
+        Ok(Some(Self { command, scale, runs, changes, output }))
+    }
+}
+
+fn help() -> String {
+    let words: Vec<_> = Name::ALL.iter().map(|name| name.word()).collect();
+    format!("{HELP}{}{OPTIONS}", words.join(", "))
+}
+
+fn names(text: &str) -> Result<Vec<Name>, String> {
+    let named =
+        |word: &str| Name::from_word(word).ok_or(format!("no section {word}\n\n{}", help()));
+    text.split(',').map(named).collect()
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or(format!("{text} is no number of runs"))
+}
+
+fn change(text: &str) -> Result<(String, String, String), String> {
+    let parts = text.split_once('=').and_then(|(key, value)| Some((key.split_once('.')?, value)));
+    match parts {
+        Some(((section @ ("source" | "kafka" | "amqp"), key), value)) => {
+            Ok((section.into(), key.into(), value.into()))
+        }
+        _ => Err(format!("{text} is not source.KEY=VALUE, kafka.KEY=VALUE or amqp.KEY=VALUE")),
+    }
+}

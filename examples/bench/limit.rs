@@ -1,0 +1,58 @@
+//! What the parts can do without a relay: reading the table, a bare producer, a bare publisher, and
+//! logical decoding.
+
+use crate::arguments::Arguments;
+use crate::backlog::Backlog;
+use crate::drain::USUAL_PAYLOAD;
+use crate::figure::{Figures, Table};
+use crate::queue::Kind;
+use crate::rig::Rig;
+
+mod amqp;
+mod decoding;
+mod kafka;
+mod read;
+
+const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
+
+pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
+    let mut table = Table::new("One client, 300 B payloads", "what", &COLUMNS);
+    let backlog =
+        Backlog::load(rig, arguments.scale.kafka_rows(USUAL_PAYLOAD), USUAL_PAYLOAD).await;
+    let runs = arguments.runs;
+    for way in [read::Way::Copy, read::Way::Select] {
+        let mut lines = Vec::new();
+        for _ in 0..runs {
+            lines.push(read::measure(rig, &backlog, way).await);
+        }
+        table.push(way.words(), &lines);
+    }
+    for window in [kafka::RELAY_WINDOW, kafka::WIDE_WINDOW] {
+        let mut lines = Vec::new();
+        for _ in 0..runs {
+            lines.push(kafka::measure(rig, backlog.rows, window).await);
+        }
+        table.push(format!("librdkafka, acks=all, idempotent, window {window}"), &lines);
+    }
+    let rows = arguments.scale.amqp_rows(USUAL_PAYLOAD) / 2;
+    for kind in [Kind::Classic, Kind::Quorum, Kind::Stream] {
+        for window in [100, 1_000, 10_000] {
+            let mut lines = Vec::new();
+            for _ in 0..runs {
+                lines.push(amqp::measure(rig, rows, kind, window).await);
+            }
+            table.push(format!("lapin, confirms, {} queue, window {window}", kind.word()), &lines);
+        }
+    }
+    let lines = decoding::measure(rig, backlog.rows / 4, runs).await;
+    table.push("pg_recvlogical, pgoutput, transactions of 1,000", &lines);
+    Figures {
+        tables: vec![table],
+        plots: Vec::new(),
+        notes: vec![
+            "Each alone, with nothing but its server: no limit here leaves the other parts of a \
+             relay their share of the cores."
+                .into(),
+        ],
+    }
+}

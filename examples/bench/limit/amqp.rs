@@ -1,0 +1,72 @@
+//! A bare lapin publisher with confirms, at a window.
+
+use std::collections::VecDeque;
+use std::time::Instant;
+
+use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::{BasicProperties, Confirmation};
+
+use super::COLUMNS;
+use crate::drain::USUAL_PAYLOAD;
+use crate::queue::{Kind, Queue, connect, short};
+use crate::rig::Rig;
+use crate::usage::Process;
+
+pub(super) async fn measure(
+    rig: &Rig,
+    rows: u64,
+    kind: Kind,
+    window: usize,
+) -> [f64; COLUMNS.len()] {
+    let queue = Queue::create(rig.rabbitmq.url(), kind).await;
+    let (me, broker) = (Process(std::process::id()), rig.rabbitmq_process());
+    let (own, theirs, begun) = (me.cpu(), broker.cpu(), Instant::now());
+    if let Err(error) = publish(&queue, rows, window).await {
+        panic!("cannot publish to {}: {error}", queue.name);
+    }
+    let seconds = begun.elapsed().as_secs_f64();
+    let line = [
+        rows as f64 / seconds,
+        (me.cpu() - own).per_100k(rows),
+        (broker.cpu() - theirs).per_100k(rows),
+    ];
+    queue.delete().await;
+    line
+}
+
+/// Persistent and mandatory with a message id, as the relay publishes.
+async fn publish(queue: &Queue, rows: u64, window: usize) -> lapin::Result<()> {
+    let connection = connect(&queue.url).await;
+    let channel = connection.create_channel().await?;
+    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let id = short(&uuid::Uuid::now_v7().to_string());
+    let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
+    let options = BasicPublishOptions { mandatory: true, ..Default::default() };
+    let payload = vec![b'x'; USUAL_PAYLOAD];
+    let (exchange, name) = (short(""), short(&queue.name));
+    let mut unconfirmed = VecDeque::with_capacity(window);
+    for _ in 0..rows {
+        // In steps of a tenth, or the two tasks would wake each other for every message.
+        if unconfirmed.len() >= window {
+            for oldest in unconfirmed.drain(..window / 10) {
+                confirmed(oldest).await?;
+            }
+        }
+        let confirm = channel
+            .basic_publish(exchange.clone(), name.clone(), options, &payload, properties.clone())
+            .await?;
+        unconfirmed.push_back(confirm);
+    }
+    for confirm in unconfirmed {
+        confirmed(confirm).await?;
+    }
+    connection.close(200, short("done")).await
+}
+
+async fn confirmed(
+    confirm: impl Future<Output = lapin::Result<Confirmation>>,
+) -> lapin::Result<()> {
+    let confirmation = confirm.await?;
+    assert!(matches!(confirmation, Confirmation::Ack(None)), "not confirmed: {confirmation:?}");
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! A steady stream of commits: how soon each row is at a consumer, and what an idle relay costs.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::arguments::Arguments;
+use crate::backlog::Backlog;
+use crate::drain::USUAL_PAYLOAD;
+use crate::figure::{Figures, Table};
+use crate::meter::Meter;
+use crate::queue::Kind;
+use crate::relay;
+use crate::rig::Rig;
+use crate::support::relay::RelayProcess;
+use crate::usage::{CpuSecs, Process};
+
+use consumer::Reader;
+use journal::{Journal, Percentiles};
+
+mod consumer;
+mod journal;
+mod ledger;
+mod writer;
+
+/// Commits a second, one row each.
+const RATES: [u64; 3] = [200, 1_000, 5_000];
+
+/// Percentiles of a time, and the name of a column for each.
+const TIMES: [&str; 4] = ["consumed", "after reply", "in Kafka's log", "settled"];
+const COLUMNS: [&str; 14] = [
+    "commits/s",
+    "consumed p50 ms",
+    "p99",
+    "p99.9",
+    "after reply p50 ms",
+    "p99 ",
+    "in the log p50 ms",
+    "p99  ",
+    "settled p50 ms",
+    "p99   ",
+    "relay CPU %",
+    "PostgreSQL CPU %",
+    "broker CPU %",
+    "relay peak MiB",
+];
+const IDLE_COLUMNS: [&str; 3] = ["relay CPU %", "PostgreSQL CPU %", "relay peak MiB"];
+
+/// What a relay that has just started does once is over by then.
+const IDLE_AFTER: Duration = Duration::from_secs(3);
+
+pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
+    let mut table =
+        Table::new("One row a commit, 300 B", "destination and commits/s asked for", &COLUMNS);
+    let mut idle = Table::new("Nothing to do", "targets", &IDLE_COLUMNS);
+    let mut lines = Vec::new();
+    for _ in 0..arguments.runs {
+        lines.push(measure_idle(rig, arguments).await);
+    }
+    idle.push("Kafka and a quorum queue", &lines);
+    for sink in [None, Some(Kind::Classic), Some(Kind::Quorum)] {
+        let name =
+            sink.map_or("Kafka".to_owned(), |kind| format!("RabbitMQ {} queue", kind.word()));
+        for rate in RATES {
+            let mut lines = Vec::new();
+            for _ in 0..arguments.runs {
+                lines.push(measure(rig, sink, rate, arguments).await);
+            }
+            table.push(format!("{name}, {rate}/s"), &lines);
+        }
+    }
+    Figures { tables: vec![table, idle], plots: Vec::new(), notes: notes() }
+}
+
+async fn measure(
+    rig: &Rig,
+    sink: Option<Kind>,
+    rate: u64,
+    arguments: &Arguments,
+) -> [f64; COLUMNS.len()] {
+    let backlog = Backlog::empty(rig, USUAL_PAYLOAD).await;
+    let meter = match sink {
+        None => Meter::kafka_stamped(rig).await,
+        Some(kind) => Meter::amqp(rig, kind).await,
+    };
+    let relay = RelayProcess::start(&relay::config(&backlog.relay_url, &[&meter], arguments)).await;
+    let duration = arguments.scale.steady();
+    let journal = Arc::new(Journal::new(rate * duration.as_secs()));
+    let reader = Reader::start(&meter, journal.clone()).await;
+    let ledger = ledger::Watch::start(&backlog).await;
+    let processes = [Process(relay.pid()), rig.postgres_process(), meter.broker()];
+    let before = processes.map(Process::cpu);
+    let seconds = writer::write(&backlog, rate, &journal).await;
+    reader.wait_all(&journal).await;
+    let after = processes.map(Process::cpu);
+    backlog.wait_settled_up_to(journal.last_id()).await;
+    journal.settled(ledger.stop().await);
+    drop(reader);
+    let peak_mib = processes[0].peak_mib();
+    let ended = relay.terminate().await;
+    assert!(ended.success(), "the relay ended with {ended}");
+    meter.delete().await;
+    // The first second is everybody's warm-up.
+    let times = journal.times(rate as usize);
+    let [consumed, replied, logged, settled] = TIMES.map(|name| times.of(name));
+    let percent = |n: usize| (after[n] - before[n]).0 / seconds * 100.0;
+    let Percentiles { p50, p99, p999 } = consumed;
+    [
+        journal.len() as f64 / seconds,
+        p50,
+        p99,
+        p999,
+        replied.p50,
+        replied.p99,
+        logged.p50,
+        logged.p99,
+        settled.p50,
+        settled.p99,
+        percent(0),
+        percent(1),
+        percent(2),
+        peak_mib,
+    ]
+}
+
+async fn measure_idle(rig: &Rig, arguments: &Arguments) -> [f64; IDLE_COLUMNS.len()] {
+    let backlog = Backlog::empty(rig, USUAL_PAYLOAD).await;
+    let meters = [Meter::kafka(rig).await, Meter::amqp(rig, Kind::Quorum).await];
+    let config = relay::config(&backlog.relay_url, &[&meters[0], &meters[1]], arguments);
+    let relay = RelayProcess::start(&config).await;
+    tokio::time::sleep(IDLE_AFTER).await;
+    let processes = [Process(relay.pid()), rig.postgres_process()];
+    let before: [CpuSecs; 2] = processes.map(Process::cpu);
+    let duration = arguments.scale.steady();
+    tokio::time::sleep(duration).await;
+    let after = processes.map(Process::cpu);
+    let percent = |n: usize| (after[n] - before[n]).0 / duration.as_secs_f64() * 100.0;
+    let line = [percent(0), percent(1), processes[0].peak_mib()];
+    let ended = relay.terminate().await;
+    assert!(ended.success(), "the relay ended with {ended}");
+    for meter in meters {
+        meter.delete().await;
+    }
+    line
+}
+
+fn notes() -> Vec<String> {
+    [
+        "Writer and consumer are one process with one clock. *consumed*: from the moment before COMMIT \
+         is sent until the consumer has the message, so PostgreSQL's own commit (with its wait for \
+         the disk) is part of it; *after reply*: from the commit's reply instead.",
+        "*in the log*: until Kafka's LogAppendTime, known to a millisecond (half of one is added). \
+         *settled*: until the row stands in the ledger, looked at every 10 ms.",
+        "All on the same cores: the writer's and the consumer's own work is in these times.",
+    ]
+    .map(str::to_owned)
+    .into()
+}

@@ -1,0 +1,72 @@
+//! Commits at a fixed rate, from several connections.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use tokio::task::JoinSet;
+use tokio_postgres::types::ToSql;
+
+use super::journal::Journal;
+use crate::backlog::{Backlog, KEYS};
+use crate::drain::USUAL_PAYLOAD;
+use crate::support::consumer::now_us;
+use crate::support::session::Session;
+
+/// Commits a second that one connection is asked for: a third of what it can do where a commit waits
+/// for the disk, so that it keeps to its schedule.
+const CONNECTION_RATE: u64 = 300;
+/// And not fewer than so many.
+const CONNECTIONS_MIN: u64 = 2;
+/// Digits of a row's number, at the beginning of its payload.
+pub(super) const DIGITS: usize = 12;
+
+const INSERT: &str = "INSERT INTO outbox.message (topic, key, type, payload)
+    VALUES ('order.placed', $1, 'OrderPlaced', $2) RETURNING id";
+
+/// Fills the journal; seconds that it took.
+pub(super) async fn write(backlog: &Backlog, rate: u64, journal: &Arc<Journal>) -> f64 {
+    let connections = (rate / CONNECTION_RATE).max(CONNECTIONS_MIN);
+    let mut sessions = Vec::new();
+    for _ in 0..connections {
+        sessions.push(backlog.database.connect().await);
+    }
+    let begun = Instant::now();
+    let mut writers = JoinSet::new();
+    for (n, session) in sessions.into_iter().enumerate() {
+        let numbers = (n..journal.len()).step_by(connections as usize);
+        writers.spawn(connection(session, numbers, rate, begun, journal.clone()));
+    }
+    while let Some(ended) = writers.join_next().await {
+        ended.expect("a writer ends by itself");
+    }
+    begun.elapsed().as_secs_f64()
+}
+
+/// Each row at its time, whatever became of the one before: a slow commit does not make the load less.
+async fn connection(
+    session: Session,
+    numbers: impl Iterator<Item = usize>,
+    rate: u64,
+    begun: Instant,
+    journal: Arc<Journal>,
+) {
+    let insert = session.prepare(INSERT).await.expect("the outbox is there");
+    for number in numbers {
+        let due = begun + Duration::from_secs_f64(number as f64 / rate as f64);
+        tokio::time::sleep_until(due.into()).await;
+        let slot = journal.slot(number);
+        let key = format!("customer-{}", number as u64 % KEYS);
+        let mut payload = format!("{number:0DIGITS$}").into_bytes();
+        payload.resize(USUAL_PAYLOAD, b'x');
+        // One round trip for both.
+        let values: [&(dyn ToSql + Sync); 2] = [&key, &payload];
+        let begin = session.batch_execute("BEGIN");
+        let (begin, row) = tokio::join!(begin, session.query_one(&insert, &values));
+        begin.expect("a transaction begins");
+        slot.id.store(row.expect("a row is inserted").get(0), Ordering::Relaxed);
+        slot.commit_sent.store(now_us(), Ordering::Relaxed);
+        session.batch_execute("COMMIT").await.expect("a transaction commits");
+        slot.commit_replied.store(now_us(), Ordering::Relaxed);
+    }
+}
