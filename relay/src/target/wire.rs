@@ -36,7 +36,7 @@ pub const CONTENT_TYPE: &str = "content-type";
 pub const SHORT_STRING_BYTES_MAX: usize = 255;
 
 /// A route's headers, compiled.
-pub(super) type RouteHeaders = [(String, Template)];
+pub type RouteHeaders = [(String, Template)];
 
 /// Hands every header that both brokers carry to `put`, name and bytes (`None` = null): the relay's
 /// own, those of the row, those of the route. A header of the route replaces one of the row.
@@ -44,7 +44,7 @@ pub(super) type RouteHeaders = [(String, Template)];
 /// # Errors
 /// The row's headers are no object, a template needs what the row does not have, or the payload was
 /// too large to be read: refusals that bury the message.
-pub(super) fn headers(
+pub fn headers(
     submission: &Submission,
     route: &RouteHeaders,
     mut put: impl FnMut(&str, Option<&[u8]>),
