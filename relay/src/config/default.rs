@@ -22,10 +22,11 @@ pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Beyond 2,000 rows a read gains nothing: its fixed cost is below 1 % of it.
 pub const DEFAULT_BATCH_ROWS_MAX: usize = 2_000;
 
-/// Half a second of the fastest drain: the reader is never the one that is waited for.
-pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 100_000;
+/// Two windows, a tenth of a second of the fastest drain: the reader is never the one that is waited
+/// for, and a slow broker's backlog is not kept in memory.
+pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 20_000;
 
-/// 100,000 rows of 300 bytes: rows and bytes bound a usual outbox at about the same point.
+/// Before a read room for its largest rows is taken, 23 kB each: this is for some 700 at a time.
 pub const DEFAULT_PREFETCH_BYTES_MAX: usize = 32 * 1024 * 1024;
 
 /// Below RabbitMQ's default limit (16 MiB since 4.0, 128 MiB before). Kafka's is lower: a topic takes
