@@ -39,6 +39,8 @@ pub struct KafkaTarget {
     fence: Option<FenceName>,
     connecting: Connecting,
     session: Option<Session>,
+    /// Producers that have nothing to publish any more, and end.
+    closing: JoinSet<()>,
 }
 
 /// What lives as long as one producer.
@@ -66,7 +68,8 @@ impl KafkaTarget {
     #[must_use]
     pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>, fence: FenceName) -> Self {
         let fence = (config.fence == KafkaFence::Transaction).then_some(fence);
-        Self { config, routes, fence, connecting: Connecting::new(), session: None }
+        let (connecting, closing) = (Connecting::new(), JoinSet::new());
+        Self { config, routes, fence, connecting, session: None, closing }
     }
 }
 
@@ -95,11 +98,18 @@ impl Target for KafkaTarget {
     }
 
     async fn disconnect(&mut self) {
-        if let Some(Session { producer, transaction, .. }) = self.session.take() {
-            producer.give_up();
-            if let Some(transaction) = transaction {
-                transaction.close().await;
-            }
+        let Some(session) = self.session.take() else { return };
+        let idle = session.is_idle();
+        let Session { producer, transaction, .. } = session;
+        producer.give_up();
+        if let Some(transaction) = transaction {
+            transaction.close().await;
+        }
+        while self.closing.try_join_next().is_some() {}
+        if idle {
+            // Its thread looks every 100 ms whether it should end, and the next leader waits for us.
+            self.closing.spawn_blocking(move || drop(producer));
+        } else {
             producer.close().await;
         }
     }
@@ -140,6 +150,12 @@ impl Session {
             broken: None,
             lost: false,
         }
+    }
+
+    /// Whether nothing is left that could still be published.
+    fn is_idle(&self) -> bool {
+        let pending = self.transaction.as_ref().is_some_and(Transaction::is_pending);
+        self.outstanding == 0 && self.held.is_empty() && !pending
     }
 
     fn send_held(&mut self, routes: &[RouteConfig]) {
