@@ -29,6 +29,7 @@ mod figure;
 mod limit;
 mod machine;
 mod meter;
+mod peer;
 mod queue;
 mod relay;
 mod rig;
@@ -61,6 +62,9 @@ async fn main() -> ExitCode {
     };
     match &arguments.command {
         Command::Measure(sections) => measure(&arguments, sections).await,
+        Command::Poll { url, brokers, topic, mark } => {
+            peer::poller::run(url, brokers, topic, *mark).await
+        }
     }
 }
 

@@ -67,6 +67,15 @@ impl Scale {
         }
     }
 
+    /// Rows of a backlog that every peer drains.
+    pub(crate) fn peer_rows(self) -> u64 {
+        match self {
+            Self::Quick => 100_000,
+            Self::Usual => 500_000,
+            Self::Full => 1_000_000,
+        }
+    }
+
     /// As in the page.
     pub(crate) fn word(self) -> &'static str {
         match self {

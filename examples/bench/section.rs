@@ -12,7 +12,7 @@ use crate::figure::Figures;
 use crate::machine::Machine;
 use crate::rig::Rig;
 use crate::scale::Scale;
-use crate::{crash, drain, limit, slope, steady, writer_cost};
+use crate::{crash, drain, limit, peer, slope, steady, writer_cost};
 
 /// A section, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -84,7 +84,7 @@ pub(crate) async fn run(name: Name, rig: &Rig, arguments: &Arguments) -> Figures
         Name::Writers => writer_cost::section(rig, arguments).await,
         Name::Crash => crash::section(rig, arguments).await,
         Name::Slope => slope::section(rig, arguments).await,
-        Name::Peers => unimplemented!(),
+        Name::Peers => peer::section(rig, arguments).await,
     }
 }
 
