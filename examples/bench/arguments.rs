@@ -21,6 +21,8 @@ pub(crate) struct Arguments {
 /// What is to be done.
 pub(crate) enum Command {
     Measure(Vec<Name>),
+    /// Write the page.
+    Report,
     /// To be a peer: the database, the brokers, the topic.
     Poll {
         url: String,
@@ -33,6 +35,7 @@ pub(crate) enum Command {
 const HELP: &str = "\
 ./dev bench [--quick|--full] [--only NAME[,NAME]...] [--runs N] [--set SECTION.KEY=VALUE]... [--output DIR]
 ./dev bench peers [OPTION...]      Debezium, a poller as written by hand, and ours
+./dev bench report [--output DIR]  docs/performance.md from what was measured
 
   --quick       fewer rows and one run: is it about as fast as yesterday? (below 5 minutes)
   --full        as many rows as the targets speak of, 10 million for the slope (hours)
@@ -56,13 +59,14 @@ impl Arguments {
         if words.next_if(|word| word == poller::WORD).is_some() {
             return poll(words).map(Some);
         }
-        let (mut sections, mut runs, mut scale) = (None, None, Scale::Usual);
+        let (mut sections, mut runs, mut scale, mut report) = (None, None, Scale::Usual, false);
         let (mut changes, mut output) = (Vec::new(), PathBuf::from("target/bench"));
         while let Some(word) = words.next() {
             let mut value =
                 || words.next().ok_or_else(|| format!("{word} needs a value\n\n{}", help()));
             match word.as_str() {
                 "peers" => sections = Some(vec![Name::Peers]),
+                "report" => report = true,
                 "--quick" => scale = Scale::Quick,
                 "--full" => scale = Scale::Full,
                 "--only" => sections = Some(names(&value()?)?),
@@ -78,7 +82,7 @@ impl Arguments {
         }
         let sections = sections.unwrap_or_else(Name::ours);
         let runs = runs.unwrap_or(scale.runs());
-        let command = Command::Measure(sections);
+        let command = if report { Command::Report } else { Command::Measure(sections) };
         Ok(Some(Self { command, scale, runs, changes, output }))
     }
 }

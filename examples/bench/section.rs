@@ -61,6 +61,11 @@ impl Name {
         Self::ALL.into_iter().find(|name| name.word() == word)
     }
 
+    /// Where a folder has what was found.
+    pub(crate) fn file(self, folder: &Path) -> PathBuf {
+        folder.join(self.word()).with_extension("json")
+    }
+
     /// For people.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -136,7 +141,7 @@ impl Outcome {
     /// Writes `FOLDER/SECTION.json`.
     pub(crate) fn save(&self, folder: &Path) -> std::io::Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
-        let file = folder.join(self.section.word()).with_extension("json");
+        let file = self.section.file(folder);
         std::fs::write(&file, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(file)
     }
