@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use crate::peer::poller::{self, Mark};
 use crate::scale::Scale;
 use crate::section::Name;
 
@@ -20,11 +21,21 @@ pub(crate) struct Arguments {
 /// What is to be done.
 pub(crate) enum Command {
     Measure(Vec<Name>),
+    /// Write the page.
+    Report,
+    /// To be a peer: the database, the brokers, the topic.
+    Poll {
+        url: String,
+        brokers: String,
+        topic: String,
+        mark: Mark,
+    },
 }
 
 const HELP: &str = "\
 ./dev bench [--quick|--full] [--only NAME[,NAME]...] [--runs N] [--set SECTION.KEY=VALUE]... [--output DIR]
 ./dev bench peers [OPTION...]      Debezium, a poller as written by hand, and ours
+./dev bench report [--output DIR]  docs/performance.md from what was measured
 
   --quick       fewer rows and one run: is it about as fast as yesterday? (below 5 minutes)
   --full        as many rows as the targets speak of, 10 million for the slope (hours)
@@ -36,15 +47,26 @@ const OPTIONS: &str = "
   --output DIR  of the JSON files, one a section (target/bench)";
 
 impl Arguments {
+    /// With nothing else said.
+    fn of(command: Command) -> Self {
+        let (scale, output) = (Scale::Usual, "target/bench".into());
+        Self { command, scale, runs: scale.runs(), changes: Vec::new(), output }
+    }
+
     /// `None`: there was only something to be shown.
-    pub(crate) fn parse(mut words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
-        let (mut sections, mut runs, mut scale) = (None, None, Scale::Usual);
+    pub(crate) fn parse(words: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
+        let mut words = words.peekable();
+        if words.next_if(|word| word == poller::WORD).is_some() {
+            return poll(words).map(Some);
+        }
+        let (mut sections, mut runs, mut scale, mut report) = (None, None, Scale::Usual, false);
         let (mut changes, mut output) = (Vec::new(), PathBuf::from("target/bench"));
         while let Some(word) = words.next() {
             let mut value =
                 || words.next().ok_or_else(|| format!("{word} needs a value\n\n{}", help()));
             match word.as_str() {
                 "peers" => sections = Some(vec![Name::Peers]),
+                "report" => report = true,
                 "--quick" => scale = Scale::Quick,
                 "--full" => scale = Scale::Full,
                 "--only" => sections = Some(names(&value()?)?),
@@ -58,11 +80,21 @@ impl Arguments {
                 _ => return Err(format!("unknown word {word}\n\n{}", help())),
             }
         }
-        let sections = sections.unwrap_or_else(|| Name::ours());
+        let sections = sections.unwrap_or_else(Name::ours);
         let runs = runs.unwrap_or(scale.runs());
-        let command = Command::Measure(sections);
+        let command = if report { Command::Report } else { Command::Measure(sections) };
         Ok(Some(Self { command, scale, runs, changes, output }))
     }
+}
+
+/// The bench starts itself like this.
+fn poll(words: impl Iterator<Item = String>) -> Result<Arguments, String> {
+    let words: Vec<String> = words.collect();
+    let Ok([url, brokers, topic, mark]) = <[String; 4]>::try_from(words) else {
+        return Err("the poller needs a database, brokers, a topic and a mark".into());
+    };
+    let mark = Mark::from_word(&mark).ok_or(format!("no mark {mark}"))?;
+    Ok(Arguments::of(Command::Poll { url, brokers, topic, mark }))
 }
 
 fn help() -> String {

@@ -23,8 +23,6 @@ pub(crate) struct Backlog {
     pub(crate) relay_url: String,
     pub(crate) rows: u64,
     pub(crate) payload_bytes: usize,
-    /// WAL that a row cost when it was written, bytes.
-    pub(crate) wal_bytes_per_row: f64,
 }
 
 impl Backlog {
@@ -42,16 +40,14 @@ impl Backlog {
         let session = database.connect().await;
         session.run(&variants(payload_bytes)).await;
         session.run(LOAD).await;
-        Self { database, relay_url, rows: 0, payload_bytes, wal_bytes_per_row: f64::NAN }
+        Self { database, relay_url, rows: 0, payload_bytes }
     }
 
     /// Adds rows.
     pub(crate) async fn write(&mut self, rows: u64) {
         let session = self.database.connect().await;
-        let before = wal_bytes(&session).await;
         session.run("SET synchronous_commit = off").await;
         session.run(&format!("CALL bench.load({rows}, {TRANSACTION_ROWS}, {VARIANTS})")).await;
-        self.wal_bytes_per_row = (wal_bytes(&session).await - before) / rows as f64;
         self.rows += rows;
         settle(&session).await;
     }

@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use serde::{Deserialize, Serialize};
 
 mod markdown;
+mod svg;
 
 /// What one section found.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]

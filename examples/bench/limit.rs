@@ -15,6 +15,19 @@ mod read;
 
 const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
 
+/// Messages that nobody counts. Whoever is measured first would find the brokers as they were
+/// started: Java compiles what is busy, and costs twice as much until then.
+const WARM_UP_KAFKA_ROWS: u64 = 1_000_000;
+const WARM_UP_AMQP_ROWS: u64 = 20_000;
+
+/// Lets both brokers come to speed.
+pub(crate) async fn warm_up(rig: &Rig) {
+    kafka::measure(rig, WARM_UP_KAFKA_ROWS, kafka::RELAY_WINDOW).await;
+    for kind in [Kind::Classic, Kind::Quorum] {
+        amqp::measure(rig, WARM_UP_AMQP_ROWS, kind, 1_000).await;
+    }
+}
+
 pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     let mut table = Table::new("One client, 300 B payloads", "what", &COLUMNS);
     let backlog =

@@ -7,7 +7,7 @@ use crate::support::relay;
 use crate::support::session::Session;
 
 /// What the figures depend on.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
@@ -39,13 +39,15 @@ impl Machine {
         for name in SETTINGS {
             settings.push((format!("PostgreSQL {name}"), show(&session, name).await));
         }
-        let heap = std::env::var("OUTBOX_DEV_KAFKA_HEAP").unwrap_or_default();
-        settings.push(("Kafka heap".into(), heap));
         let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| "unknown".into());
+        settings.push(("Kafka heap".into(), variable("OUTBOX_DEV_KAFKA_HEAP")));
+        settings.push(("RabbitMQ memory".into(), variable("OUTBOX_DEV_RABBITMQ_MEMORY")));
         let relay = relay::raw_command(&["--version"]).await.stdout;
         let relay = String::from_utf8_lossy(&relay);
         let relay = relay.trim().trim_start_matches("outbox-relay ");
         let commit = variable("OUTBOX_BENCH_COMMIT");
+        // Behind the dash everybody writes what he likes.
+        let kernel = read("/proc/sys/kernel/osrelease");
         let software = vec![
             ("outbox-relay".into(), format!("{relay} ({commit})")),
             ("PostgreSQL".into(), show(&session, "server_version").await),
@@ -57,7 +59,7 @@ impl Machine {
             processor: field("/proc/cpuinfo", "model name"),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             memory_gib: kibibytes(&field("/proc/meminfo", "MemTotal")) / 1048576.0,
-            kernel: read("/proc/sys/kernel/osrelease").trim().into(),
+            kernel: kernel.split('-').next().unwrap_or_default().trim().into(),
             software,
             settings,
             load: read("/proc/loadavg")
@@ -68,7 +70,13 @@ impl Machine {
         }
     }
 
-    /// On two lines.
+    /// Whether figures of both belong on one page.
+    pub(crate) fn is_like(&self, other: &Self) -> bool {
+        let without_load = |machine: &Self| Self { load: 0.0, ..machine.clone() };
+        without_load(self) == without_load(other)
+    }
+
+    /// On three lines: the machine, the software, the settings.
     pub(crate) fn describe(&self) -> String {
         let pairs = |list: &[(String, String)]| {
             let pairs: Vec<_> =
@@ -76,12 +84,11 @@ impl Machine {
             pairs.join(", ")
         };
         format!(
-            "{} cores of {}, {:.0} GiB, Linux {}, load average {:.1}\n{}\n{}",
+            "{} cores of {}, {:.0} GiB, Linux {}\n{}\n{}",
             self.cores,
             self.processor,
             self.memory_gib,
             self.kernel,
-            self.load,
             pairs(&self.software),
             pairs(&self.settings)
         )

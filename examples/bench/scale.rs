@@ -33,7 +33,7 @@ impl Scale {
     pub(crate) fn amqp_rows(self, payload_bytes: usize) -> u64 {
         let (rows, bytes) = match self {
             Self::Quick => (50_000, 50 << 20),
-            Self::Usual => (200_000, 256 << 20),
+            Self::Usual => (100_000, 128 << 20),
             Self::Full => (1_000_000, 2 << 30),
         };
         rows.min(bytes / payload_bytes as u64)
@@ -41,7 +41,7 @@ impl Scale {
 
     /// How long a steady load lasts.
     pub(crate) fn steady(self) -> Duration {
-        Duration::from_secs(if self == Self::Quick { 4 } else { 10 })
+        Duration::from_secs(if self == Self::Quick { 4 } else { 8 })
     }
 
     /// How long writers write.
@@ -63,6 +63,15 @@ impl Scale {
         match self {
             Self::Quick => 50_000,
             Self::Usual => 200_000,
+            Self::Full => 1_000_000,
+        }
+    }
+
+    /// Rows of a backlog that every peer drains.
+    pub(crate) fn peer_rows(self) -> u64 {
+        match self {
+            Self::Quick => 100_000,
+            Self::Usual => 500_000,
             Self::Full => 1_000_000,
         }
     }

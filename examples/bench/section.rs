@@ -12,7 +12,7 @@ use crate::figure::Figures;
 use crate::machine::Machine;
 use crate::rig::Rig;
 use crate::scale::Scale;
-use crate::{crash, drain, limit, slope, steady, writer_cost};
+use crate::{crash, drain, limit, peer, slope, steady, writer_cost};
 
 /// A section, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +61,11 @@ impl Name {
         Self::ALL.into_iter().find(|name| name.word() == word)
     }
 
+    /// Where a folder has what was found.
+    pub(crate) fn file(self, folder: &Path) -> PathBuf {
+        folder.join(self.word()).with_extension("json")
+    }
+
     /// For people.
     pub(crate) fn title(self) -> &'static str {
         match self {
@@ -84,7 +89,7 @@ pub(crate) async fn run(name: Name, rig: &Rig, arguments: &Arguments) -> Figures
         Name::Writers => writer_cost::section(rig, arguments).await,
         Name::Crash => crash::section(rig, arguments).await,
         Name::Slope => slope::section(rig, arguments).await,
-        Name::Peers => unimplemented!(),
+        Name::Peers => peer::section(rig, arguments).await,
     }
 }
 
@@ -136,7 +141,7 @@ impl Outcome {
     /// Writes `FOLDER/SECTION.json`.
     pub(crate) fn save(&self, folder: &Path) -> std::io::Result<PathBuf> {
         std::fs::create_dir_all(folder)?;
-        let file = folder.join(self.section.word()).with_extension("json");
+        let file = self.section.file(folder);
         std::fs::write(&file, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(file)
     }

@@ -164,8 +164,7 @@ fn plot(table: &Table) -> Plot {
 
 fn notes() -> Vec<String> {
     vec![
-        "One run each. The broker starts cold and ends warm: the first tenth has the relay's connecting \
-         in it, and the JVM's compiling."
+        "One run each; the first tenth has the relay's connecting in it."
             .into(),
         "The pinned snapshot is a REPEATABLE READ transaction from before the drain; the dead rows were \
          deleted under it, so that no vacuum could remove them."

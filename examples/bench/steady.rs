@@ -14,8 +14,9 @@ use crate::rig::Rig;
 use crate::support::relay::RelayProcess;
 use crate::usage::{CpuSecs, Process};
 
-use consumer::Reader;
-use journal::{Journal, Percentiles};
+pub(crate) use consumer::Reader;
+pub(crate) use journal::Journal;
+pub(crate) use writer::{Source, write};
 
 mod consumer;
 mod journal;
@@ -25,25 +26,26 @@ mod writer;
 /// Commits a second, one row each.
 const RATES: [u64; 3] = [200, 1_000, 5_000];
 
-/// Percentiles of a time, and the name of a column for each.
-const TIMES: [&str; 4] = ["consumed", "after reply", "in Kafka's log", "settled"];
 const COLUMNS: [&str; 14] = [
     "commits/s",
     "consumed p50 ms",
-    "p99",
-    "p99.9",
-    "after reply p50 ms",
-    "p99 ",
-    "in the log p50 ms",
-    "p99  ",
-    "settled p50 ms",
-    "p99   ",
+    "consumed p99",
+    "consumed p99.9",
+    "after reply p50",
+    "after reply p99",
+    "in the log p50",
+    "in the log p99",
+    "settled p50",
+    "settled p99",
     "relay CPU %",
     "PostgreSQL CPU %",
     "broker CPU %",
     "relay peak MiB",
 ];
 const IDLE_COLUMNS: [&str; 3] = ["relay CPU %", "PostgreSQL CPU %", "relay peak MiB"];
+
+const INSERT: &str = "INSERT INTO outbox.message (topic, key, type, payload)
+    VALUES ('order.placed', $1, 'OrderPlaced', $2) RETURNING id";
 
 /// What a relay that has just started does once is over by then.
 const IDLE_AFTER: Duration = Duration::from_secs(3);
@@ -89,7 +91,8 @@ async fn measure(
     let ledger = ledger::Watch::start(&backlog).await;
     let processes = [Process(relay.pid()), rig.postgres_process(), meter.broker()];
     let before = processes.map(Process::cpu);
-    let seconds = writer::write(&backlog, rate, &journal).await;
+    let source = Source { url: &backlog.database.url, insert: INSERT };
+    let seconds = write(&source, rate, &journal).await;
     reader.wait_all(&journal).await;
     let after = processes.map(Process::cpu);
     backlog.wait_settled_up_to(journal.last_id()).await;
@@ -101,14 +104,14 @@ async fn measure(
     meter.delete().await;
     // The first second is everybody's warm-up.
     let times = journal.times(rate as usize);
-    let [consumed, replied, logged, settled] = TIMES.map(|name| times.of(name));
+    let (consumed, replied) = (times.consumed(), times.after_reply());
+    let (logged, settled) = (times.logged(), times.settled());
     let percent = |n: usize| (after[n] - before[n]).0 / seconds * 100.0;
-    let Percentiles { p50, p99, p999 } = consumed;
     [
         journal.len() as f64 / seconds,
-        p50,
-        p99,
-        p999,
+        consumed.p50,
+        consumed.p99,
+        consumed.p999,
         replied.p50,
         replied.p99,
         logged.p50,
@@ -130,7 +133,7 @@ async fn measure_idle(rig: &Rig, arguments: &Arguments) -> [f64; IDLE_COLUMNS.le
     tokio::time::sleep(IDLE_AFTER).await;
     let processes = [Process(relay.pid()), rig.postgres_process()];
     let before: [CpuSecs; 2] = processes.map(Process::cpu);
-    let duration = arguments.scale.steady();
+    let duration = 2 * arguments.scale.steady();
     tokio::time::sleep(duration).await;
     let after = processes.map(Process::cpu);
     let percent = |n: usize| (after[n] - before[n]).0 / duration.as_secs_f64() * 100.0;

@@ -1,7 +1,7 @@
 //! The consumers: they note when a row's message came, and do nothing else.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
@@ -27,14 +27,14 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 const STALL_MAX: Duration = Duration::from_secs(60);
 
 /// A consumer that runs until it is dropped.
-pub(super) struct Reader {
+pub(crate) struct Reader {
     seen: Arc<Seen>,
     /// Owns the reading task.
     _task: JoinSet<()>,
 }
 
 struct Seen {
-    journal: Arc<Journal>,
+    journal: Mutex<Arc<Journal>>,
     count: AtomicUsize,
     ended: AtomicBool,
 }
@@ -47,8 +47,12 @@ impl Drop for Reader {
 
 impl Reader {
     /// Reads from now on.
-    pub(super) async fn start(meter: &Meter, journal: Arc<Journal>) -> Self {
-        let seen = Seen { journal, count: AtomicUsize::new(0), ended: AtomicBool::new(false) };
+    pub(crate) async fn start(meter: &Meter, journal: Arc<Journal>) -> Self {
+        let seen = Seen {
+            journal: Mutex::new(journal),
+            count: AtomicUsize::new(0),
+            ended: AtomicBool::new(false),
+        };
         let seen = Arc::new(seen);
         let mut task = JoinSet::new();
         match meter {
@@ -65,11 +69,17 @@ impl Reader {
         Self { seen, _task: task }
     }
 
+    /// What comes from now on is noted in another journal.
+    pub(crate) fn go_on(&mut self, journal: Arc<Journal>) {
+        self.seen.count.store(0, Ordering::Relaxed);
+        *self.seen.journal.lock().expect("nobody panics while noting") = journal;
+    }
+
     /// Waits until every row has come.
     ///
     /// # Panics
     /// When nothing comes any more.
-    pub(super) async fn wait_all(&self, journal: &Journal) {
+    pub(crate) async fn wait_all(&self, journal: &Journal) {
         let (mut last, mut moved) = (0, Instant::now());
         loop {
             let count = self.seen.count.load(Ordering::Relaxed);
@@ -92,7 +102,8 @@ impl Seen {
         let digits = payload.get(..DIGITS).and_then(|digits| std::str::from_utf8(digits).ok());
         let number: usize =
             digits.and_then(|digits| digits.parse().ok()).expect("payloads begin with a number");
-        let slot = self.journal.slot(number);
+        let journal = self.journal.lock().expect("nobody panics while noting").clone();
+        let slot = journal.slot(number);
         let first = slot.consumed.compare_exchange(0, at, Ordering::Relaxed, Ordering::Relaxed);
         if first.is_ok() {
             slot.logged.store(logged.unwrap_or(0), Ordering::Relaxed);

@@ -2,8 +2,6 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use super::TIMES;
-
 /// Microseconds since the epoch, 0 = not yet.
 #[derive(Default)]
 pub(super) struct Slot {
@@ -18,12 +16,12 @@ pub(super) struct Slot {
 }
 
 /// One slot a row, by the number that its payload carries.
-pub(super) struct Journal {
+pub(crate) struct Journal {
     slots: Vec<Slot>,
 }
 
 impl Journal {
-    pub(super) fn new(rows: u64) -> Self {
+    pub(crate) fn new(rows: u64) -> Self {
         Self { slots: (0..rows).map(|_| Slot::default()).collect() }
     }
 
@@ -50,24 +48,38 @@ impl Journal {
     }
 
     /// The times of all rows but the first ones.
-    pub(super) fn times(&self, skipped: usize) -> Times<'_> {
+    pub(crate) fn times(&self, skipped: usize) -> Times<'_> {
         Times(&self.slots[skipped.min(self.slots.len())..])
     }
 }
 
 /// Times of some rows.
-pub(super) struct Times<'a>(&'a [Slot]);
+pub(crate) struct Times<'a>(&'a [Slot]);
 
 impl Times<'_> {
-    /// The percentiles of one of [`TIMES`].
-    pub(super) fn of(&self, name: &str) -> Percentiles {
-        let time = |slot: &Slot| {
-            let (from, to) = match name {
-                name if name == TIMES[0] => (&slot.commit_sent, &slot.consumed),
-                name if name == TIMES[1] => (&slot.commit_replied, &slot.consumed),
-                name if name == TIMES[2] => (&slot.commit_sent, &slot.logged),
-                _ => (&slot.commit_sent, &slot.settled),
-            };
+    /// From before COMMIT until the consumer has it.
+    pub(crate) fn consumed(&self) -> Percentiles {
+        self.between(|slot| (&slot.commit_sent, &slot.consumed))
+    }
+
+    /// From the reply to COMMIT until the consumer has it.
+    pub(crate) fn after_reply(&self) -> Percentiles {
+        self.between(|slot| (&slot.commit_replied, &slot.consumed))
+    }
+
+    /// From before COMMIT until Kafka has it.
+    pub(crate) fn logged(&self) -> Percentiles {
+        self.between(|slot| (&slot.commit_sent, &slot.logged))
+    }
+
+    /// From before COMMIT until the ledger has it.
+    pub(crate) fn settled(&self) -> Percentiles {
+        self.between(|slot| (&slot.commit_sent, &slot.settled))
+    }
+
+    fn between(&self, ends: impl Fn(&Slot) -> (&AtomicI64, &AtomicI64)) -> Percentiles {
+        let time = |slot| {
+            let (from, to) = ends(slot);
             (get(to) > 0).then(|| get(to) - get(from))
         };
         Percentiles::of(self.0.iter().filter_map(time).collect())
@@ -80,10 +92,10 @@ fn get(time: &AtomicI64) -> i64 {
 
 /// Milliseconds.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub(super) struct Percentiles {
-    pub(super) p50: f64,
-    pub(super) p99: f64,
-    pub(super) p999: f64,
+pub(crate) struct Percentiles {
+    pub(crate) p50: f64,
+    pub(crate) p99: f64,
+    pub(crate) p999: f64,
 }
 
 impl Percentiles {

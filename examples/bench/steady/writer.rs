@@ -5,10 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use tokio::task::JoinSet;
+use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
 use super::journal::Journal;
-use crate::backlog::{Backlog, KEYS};
+use crate::backlog::KEYS;
 use crate::drain::USUAL_PAYLOAD;
 use crate::support::consumer::now_us;
 use crate::support::session::Session;
@@ -21,21 +22,27 @@ const CONNECTIONS_MIN: u64 = 2;
 /// Digits of a row's number, at the beginning of its payload.
 pub(super) const DIGITS: usize = 12;
 
-const INSERT: &str = "INSERT INTO outbox.message (topic, key, type, payload)
-    VALUES ('order.placed', $1, 'OrderPlaced', $2) RETURNING id";
+/// Where rows are written.
+pub(crate) struct Source<'a> {
+    pub(crate) url: &'a str,
+    /// Key and payload; returns an id.
+    pub(crate) insert: &'a str,
+}
 
 /// Fills the journal; seconds that it took.
-pub(super) async fn write(backlog: &Backlog, rate: u64, journal: &Arc<Journal>) -> f64 {
+pub(crate) async fn write(source: &Source<'_>, rate: u64, journal: &Arc<Journal>) -> f64 {
     let connections = (rate / CONNECTION_RATE).max(CONNECTIONS_MIN);
     let mut sessions = Vec::new();
     for _ in 0..connections {
-        sessions.push(backlog.database.connect().await);
+        let session = Session::connect(source.url).await;
+        let insert = session.prepare(source.insert).await.expect("the outbox is there");
+        sessions.push((session, insert));
     }
     let begun = Instant::now();
     let mut writers = JoinSet::new();
-    for (n, session) in sessions.into_iter().enumerate() {
+    for (n, (session, insert)) in sessions.into_iter().enumerate() {
         let numbers = (n..journal.len()).step_by(connections as usize);
-        writers.spawn(connection(session, numbers, rate, begun, journal.clone()));
+        writers.spawn(connection(session, insert, numbers, rate, begun, journal.clone()));
     }
     while let Some(ended) = writers.join_next().await {
         ended.expect("a writer ends by itself");
@@ -46,12 +53,12 @@ pub(super) async fn write(backlog: &Backlog, rate: u64, journal: &Arc<Journal>) 
 /// Each row at its time, whatever became of the one before: a slow commit does not make the load less.
 async fn connection(
     session: Session,
+    insert: Statement,
     numbers: impl Iterator<Item = usize>,
     rate: u64,
     begun: Instant,
     journal: Arc<Journal>,
 ) {
-    let insert = session.prepare(INSERT).await.expect("the outbox is there");
     for number in numbers {
         let due = begun + Duration::from_secs_f64(number as f64 / rate as f64);
         tokio::time::sleep_until(due.into()).await;
