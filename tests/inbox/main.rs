@@ -7,4 +7,7 @@
 
 mod support;
 
+mod claim;
+mod maintenance;
+mod process;
 mod schema;
