@@ -20,10 +20,14 @@ mod batch;
 mod builder;
 mod cause;
 mod claim;
+pub mod connection;
 mod error;
 mod fingerprint;
 mod handler;
+#[cfg(feature = "http")]
+pub mod http;
 mod id;
+pub mod idempotency;
 mod keep;
 pub mod maintenance;
 mod message;
