@@ -8,6 +8,7 @@
 mod support;
 
 mod claim;
+mod http;
 mod maintenance;
 mod process;
 mod schema;
