@@ -68,3 +68,8 @@ pub use retain::{DEFAULT_STORED_HEADERS, Keep, Unretained};
 pub use scope::scope;
 pub use telemetry::{LEASE_LOST, REQUESTS, UNRECORDED};
 pub use transaction::Tx;
+
+/// The page, so that its examples are compiled.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/idempotency-http.md")]
+struct Page;

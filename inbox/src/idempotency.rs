@@ -14,6 +14,7 @@
 mod answer;
 mod downstream;
 mod error;
+mod external;
 mod request;
 mod step;
 mod table;
@@ -22,6 +23,7 @@ mod verdict;
 pub use answer::Answer;
 pub use downstream::{DOWNSTREAM_NAMESPACE, downstream_key};
 pub use error::{KeyError, LeaseError};
+pub use external::{DEFAULT_EXTERNAL_LEASE, DEFAULT_EXTERNAL_TTL, ExternalSteps};
 pub use request::{
     DEFAULT_LEASE, DEFAULT_TTL, FINGERPRINT_BYTES_MAX, KEY_BYTES_MAX, KeyRequest, ResumeAt,
     SCOPE_BYTES_MAX,

@@ -8,7 +8,9 @@
 mod support;
 
 mod claim;
+mod external;
 mod http;
+mod idempotency;
 mod maintenance;
 mod process;
 mod schema;

@@ -169,3 +169,50 @@ impl Problem {
         response
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const PAGE: &str = include_str!("../../../docs/idempotency-http.md");
+
+    #[test]
+    fn every_problem_is_on_the_page() {
+        for problem in [
+            Problem::KeyMissing,
+            Problem::KeyInvalid(KeyFault::Empty),
+            Problem::PrincipalMissing,
+            Problem::BodyTooLarge,
+            Problem::BodyIncomplete,
+            Problem::KeyReused,
+            Problem::InFlight,
+            Problem::OutcomeUnknown,
+            Problem::NotRetained,
+            Problem::LeaseLost,
+            Problem::Unavailable,
+            Problem::CommitUnknown,
+            Problem::HandlerFailed,
+            Problem::HandlerLost,
+        ] {
+            let line = format!("{} `{}`", problem.status().as_u16(), problem.code());
+            // One row of the table has two of one status.
+            let also = format!(
+                "{} `idempotency_key_missing`, `{}`",
+                problem.status().as_u16(),
+                problem.code()
+            );
+            assert!(PAGE.contains(&line) || PAGE.contains(&also), "{line}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_temporary_asks_for_another_attempt() {
+        let after = |problem: Problem| {
+            let response = problem.response("https://a/b", Duration::from_millis(2500));
+            response.headers().get(RETRY_AFTER).map(|value| value.to_str().unwrap().to_owned())
+        };
+        assert_eq!(after(Problem::InFlight).as_deref(), Some("2"));
+        assert_eq!(after(Problem::OutcomeUnknown), None);
+        assert_eq!(after(Problem::KeyReused), None);
+    }
+}

@@ -58,7 +58,8 @@ async fn lost_work_is_not_repeated_blindly() {
     shop.stage.gate.add_permits(1);
     shop.layer.drain().await;
     assert!(shop.pay("k", &body).await.is_replayed());
-    assert_eq!((shop.stage.charges.lock().unwrap().len(), shop.payments().await), (1, 1));
+    assert_eq!(shop.stage.charges.lock().unwrap().len(), 1);
+    assert_eq!(shop.payments().await, 1);
     drop(lost);
 }
 
