@@ -1,0 +1,77 @@
+//! Why a key could not be worked with, named by what the caller can do.
+
+use tokio_postgres::error::SqlState;
+
+use crate::connection::ConnectionError;
+
+/// The database did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyError {
+    /// There was no connection: nothing was done.
+    #[error(transparent)]
+    Connection(#[from] ConnectionError),
+    /// Another transaction was in the way: nothing was done, and trying again helps.
+    #[error("another transaction was in the way while {step}: {reason}")]
+    Conflict {
+        /// What was being done.
+        step: &'static str,
+        /// What the server said.
+        reason: String,
+    },
+    /// The connection was lost: whether the statement took effect is not known.
+    #[error("the connection was lost while {step}: {reason}")]
+    Lost {
+        /// What was being done.
+        step: &'static str,
+        /// What ended it.
+        reason: String,
+    },
+    /// The server refused the statement.
+    #[error("the database refused while {step}: {reason}")]
+    Refused {
+        /// What was being done.
+        step: &'static str,
+        /// What the server said.
+        reason: String,
+    },
+}
+
+impl KeyError {
+    /// Keeps the server's message and drops its details: those quote the row, and the row holds the body.
+    pub(crate) fn database(step: &'static str, error: &tokio_postgres::Error) -> Self {
+        let Some(answer) = error.as_db_error() else {
+            return Self::Lost { step, reason: error.to_string() };
+        };
+        let reason = format!("{} ({})", answer.message(), answer.code().code());
+        let conflicts = [
+            SqlState::T_R_SERIALIZATION_FAILURE,
+            SqlState::T_R_DEADLOCK_DETECTED,
+            SqlState::LOCK_NOT_AVAILABLE,
+        ];
+        // A server that ends its backends says so before it closes the connection.
+        let endings = [
+            SqlState::ADMIN_SHUTDOWN,
+            SqlState::CRASH_SHUTDOWN,
+            SqlState::CANNOT_CONNECT_NOW,
+            SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
+        ];
+        match answer.code() {
+            code if conflicts.contains(code) => Self::Conflict { step, reason },
+            code if endings.contains(code) => Self::Lost { step, reason },
+            _ => Self::Refused { step, reason },
+        }
+    }
+}
+
+/// Why a lease could not be used.
+#[derive(Debug, thiserror::Error)]
+pub enum LeaseError {
+    /// It is somebody else's by now: roll back, answer nothing, let the other one do it.
+    #[error(
+        "the lease of the idempotency key was lost\nhint: a lease must be longer than a phase ever takes"
+    )]
+    Lost,
+    /// The database did not do what it was asked.
+    #[error(transparent)]
+    Key(#[from] KeyError),
+}

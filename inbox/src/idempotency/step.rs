@@ -1,0 +1,185 @@
+//! External steps: calls to third parties, each made once as far as we can know, and with the same key
+//! whenever we cannot.
+
+use std::future::Future;
+use std::sync::Arc;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+use tokio::sync::Mutex;
+use tokio_postgres::GenericClient;
+use uuid::Uuid;
+
+use super::answer::Answer;
+use super::downstream::downstream_key;
+use super::error::{KeyError, LeaseError};
+use super::request::{KeyRequest, ResumeAt};
+use super::table::KeyTable;
+use super::verdict::{Begin, Lease};
+use crate::connection::Connections;
+
+/// What there is to do for a message with external steps.
+#[derive(Debug)]
+pub enum External {
+    /// Do it: steps that were recorded are not called again.
+    Steps(Steps),
+    /// It is done.
+    Done,
+    /// Another consumer does it just now: give the message back for later.
+    InProgress,
+    /// Another message has this id.
+    Mismatch,
+}
+
+/// The external steps of one piece of work, under its lease. Clones are the same steps.
+///
+/// ```
+/// # use outbox_inbox::idempotency::{StepError, Steps};
+/// # #[derive(serde::Serialize, serde::Deserialize)] struct Charge { id: String }
+/// # #[derive(Debug, thiserror::Error)] #[error("no")] struct Declined;
+/// # async fn charge(key: uuid::Uuid) -> Result<Charge, Declined> { Err(Declined) }
+/// # async fn handle(steps: Steps) -> Result<(), StepError<Declined>> {
+/// let charged = steps.once("charge", |key| charge(key)).await?;
+/// # Ok(()) }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Steps {
+    table: KeyTable,
+    connections: Connections,
+    /// Held over a step: steps are made one after the other, or one's record would lose the other's.
+    lease: Arc<Mutex<Lease>>,
+}
+
+/// Why a step was not made, or not recorded.
+#[derive(Debug, thiserror::Error)]
+pub enum StepError<E> {
+    /// The call failed. It is repeated with the same key.
+    #[error("the call failed")]
+    Call(#[source] E),
+    /// The lease was lost, or the database is away: whether the call is made again is the successor's.
+    #[error(transparent)]
+    Lease(#[from] LeaseError),
+    /// What the call returned cannot be kept as JSON, or cannot be read back.
+    #[error("the result of the step cannot be kept as JSON")]
+    Result(#[source] serde_json::Error),
+}
+
+impl Steps {
+    pub(crate) fn new(table: KeyTable, connections: Connections, lease: Lease) -> Self {
+        Self { table, connections, lease: Arc::new(Mutex::new(lease)) }
+    }
+
+    /// Takes a lease on the external work of a message; the fingerprint is of what was asked for.
+    ///
+    /// Cancel safety: a dropped future may leave the lease behind, which then ends by itself.
+    ///
+    /// # Errors
+    /// See [`KeyError`].
+    pub async fn begin(
+        table: &KeyTable,
+        connections: &Connections,
+        request: KeyRequest<'_>,
+        lease: std::time::Duration,
+    ) -> Result<External, KeyError> {
+        let connection = connections.lend().await?;
+        let begin = table.begin(connection.client(), request, lease, &ResumeAt::Anywhere).await?;
+        Ok(match begin {
+            Begin::Started(lease) | Begin::Resumed(lease) => {
+                External::Steps(Self::new(table.clone(), connections.clone(), lease))
+            }
+            Begin::Replay(_) => External::Done,
+            // Whoever takes it up anywhere is never told that it is unknown.
+            Begin::InProgress | Begin::Unknown => External::InProgress,
+            Begin::Mismatch => External::Mismatch,
+        })
+    }
+
+    /// Calls, and records what came of it, unless that is recorded already: then that is returned.
+    ///
+    /// A crash between the two calls again with the same key, which the third party must know as its own
+    /// idempotency key. What fails is not recorded.
+    ///
+    /// Cancel safety: a dropped future may have called without recording it; as a crash.
+    ///
+    /// # Errors
+    /// See [`StepError`].
+    pub async fn once<T, E, F>(
+        &self,
+        step: &str,
+        call: impl FnOnce(Uuid) -> F,
+    ) -> Result<T, StepError<E>>
+    where
+        T: Serialize + DeserializeOwned,
+        F: Future<Output = Result<T, E>>,
+    {
+        let mut lease = self.lease.lock().await;
+        if let Some(result) = recorded(lease.checkpoint.as_ref(), step) {
+            metrics::counter!("idempotency_step_replays_total", "step" => step.to_owned())
+                .increment(1);
+            return serde_json::from_value(result.clone()).map_err(StepError::Result);
+        }
+        let key = downstream_key(&lease.scope, &lease.key, step);
+        let result = call(key).await.map_err(StepError::Call)?;
+        let value = serde_json::to_value(&result).map_err(StepError::Result)?;
+        let checkpoint = with(lease.checkpoint.clone(), step, value);
+        let connection =
+            self.connections.lend().await.map_err(|error| LeaseError::Key(error.into()))?;
+        self.table.checkpoint(connection.client(), &lease, step, Some(&checkpoint)).await?;
+        step.clone_into(&mut lease.recovery_point);
+        lease.checkpoint = Some(checkpoint);
+        Ok(result)
+    }
+
+    /// The key of a step, for who calls by himself.
+    pub async fn key(&self, step: &str) -> Uuid {
+        let lease = self.lease.lock().await;
+        downstream_key(&lease.scope, &lease.key, step)
+    }
+
+    /// The lease as it stands: attempt, recovery point, what was recorded.
+    pub async fn lease(&self) -> Lease {
+        self.lease.lock().await.clone()
+    }
+
+    /// Records a phase of work in the database, within its transaction.
+    ///
+    /// Cancel safety: it ends with the transaction.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`]: the transaction must be rolled back.
+    pub async fn checkpoint_in(
+        &self,
+        transaction: &impl GenericClient,
+        point: &str,
+    ) -> Result<(), LeaseError> {
+        let lease = self.lease.lock().await;
+        self.table.checkpoint(transaction, &lease, point, lease.checkpoint.as_ref()).await
+    }
+
+    /// Ends the lease within the transaction of the message's own effect: all of it is done, or none.
+    ///
+    /// Cancel safety: it ends with the transaction.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`]: the transaction must be rolled back.
+    pub async fn finish_in(&self, transaction: &impl GenericClient) -> Result<(), LeaseError> {
+        let lease = self.lease.lock().await;
+        self.table.finish(transaction, &lease, &Answer::none()).await
+    }
+}
+
+/// What was recorded for a step.
+fn recorded<'a>(checkpoint: Option<&'a Value>, step: &str) -> Option<&'a Value> {
+    checkpoint?.as_object()?.get(step)
+}
+
+/// The checkpoint with one step more.
+fn with(checkpoint: Option<Value>, step: &str, result: Value) -> Value {
+    let mut steps = match checkpoint {
+        Some(Value::Object(steps)) => steps,
+        _ => Map::new(),
+    };
+    steps.insert(step.to_owned(), result);
+    Value::Object(steps)
+}

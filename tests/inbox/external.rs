@@ -1,0 +1,185 @@
+//! External steps: what is called for a message, and how often.
+
+use std::sync::Mutex;
+
+use outbox_inbox::connection::Connections;
+use outbox_inbox::idempotency::ExternalSteps;
+use outbox_inbox::schema::Schema;
+use outbox_inbox::{HandlerError, Inbox, Message, Outcome, Park};
+use tokio_postgres::{Client, NoTls};
+use uuid::Uuid;
+
+use crate::process::{PAYMENTS, message, payments};
+use crate::support::database::Database;
+use crate::support::id;
+use crate::support::session::Session;
+
+/// A payment provider: it honours its key, and remembers every call.
+#[derive(Default)]
+struct Provider(Mutex<Vec<Uuid>>);
+
+impl Provider {
+    async fn charge(&self, key: Uuid) -> Result<String, std::io::Error> {
+        self.0.lock().unwrap().push(key);
+        tokio::task::yield_now().await;
+        Ok(format!("ch_{key}"))
+    }
+
+    fn calls(&self) -> Vec<Uuid> {
+        self.0.lock().unwrap().clone()
+    }
+}
+
+struct Scene {
+    _database: Database,
+    session: Session,
+    inbox: Inbox,
+    external: ExternalSteps,
+    provider: Provider,
+}
+
+async fn scene() -> Scene {
+    let database = Database::create().await;
+    let session = database.connect().await;
+    session.run(PAYMENTS).await;
+    let connections = connections(&database.url);
+    Scene {
+        session,
+        inbox: Inbox::builder("billing").attempts_max(5).build().unwrap(),
+        external: ExternalSteps::new(connections, &Schema::default()),
+        provider: Provider::default(),
+        _database: database,
+    }
+}
+
+/// A connection for each time one is asked for.
+fn connections(url: &str) -> Connections {
+    let url = url.to_owned();
+    Connections::new(move || {
+        let url = url.clone();
+        async move {
+            let (client, connection) = tokio_postgres::connect(&url, NoTls).await?;
+            #[expect(clippy::disallowed_methods, reason = "it ends with its client")]
+            tokio::spawn(connection);
+            Ok::<Client, tokio_postgres::Error>(client)
+        }
+    })
+}
+
+impl Scene {
+    /// Charges and pays; `fail`: after that.
+    async fn deliver(&mut self, message: &Message<'_>, fail: bool) -> Outcome<()> {
+        let Self { session, inbox, external, provider, .. } = self;
+        let outcome = inbox.process(session, message, async |transaction| {
+            let steps = external.begin(inbox, message).await?;
+            let charge: String = steps.once("charge", |key| provider.charge(key)).await?;
+            transaction.execute("INSERT INTO payment VALUES ($1, 10)", &[&charge]).await?;
+            if fail {
+                return Err(HandlerError::transient("the mail server is away"));
+            }
+            steps.finish_in(transaction).await?;
+            Ok(())
+        });
+        outcome.await.unwrap()
+    }
+
+    /// As if the lease of whoever was lost had run out.
+    async fn end_leases(&self) {
+        let text = "UPDATE outbox.idempotency_key SET lease_until = now() - interval '1 s' WHERE status IS NULL";
+        self.session.run(text).await;
+    }
+}
+
+#[tokio::test]
+async fn a_step_that_was_made_is_not_made_again() {
+    let mut scene = scene().await;
+    let id = id::new();
+    // GIVEN a handler that failed three times after its charge
+    for _ in 0..3 {
+        let outcome = scene.deliver(&message(&id, b"x"), true).await;
+        assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+        scene.end_leases().await;
+    }
+    assert_eq!(payments(&scene.session).await, 0);
+    // WHEN it succeeds
+    let outcome = scene.deliver(&message(&id, b"x"), false).await;
+    assert_eq!(outcome, Outcome::Done { value: (), attempt: 4 });
+    // THEN the provider was asked once, and a duplicate asks nobody
+    assert!(matches!(
+        scene.deliver(&message(&id, b"x"), false).await,
+        Outcome::DuplicateIgnored { .. }
+    ));
+    assert_eq!((scene.provider.calls().len(), payments(&scene.session).await), (1, 1));
+    let done = "SELECT count(*) FROM outbox.idempotency_key WHERE scope = 'consumer:billing' AND status = 0";
+    assert_eq!(scene.session.count(done).await, 1);
+}
+
+#[tokio::test]
+async fn a_step_that_was_made_and_not_recorded_is_made_with_the_same_key() {
+    let mut scene = scene().await;
+    let id = id::new();
+    // GIVEN a consumer that is lost after the provider was asked and before that was recorded
+    {
+        let Scene { session, inbox, external, provider, .. } = &mut scene;
+        let message = message(&id, b"x");
+        let lost = inbox.process(session, &message, async |_| {
+            let steps = external.begin(inbox, &message).await?;
+            let _: String = steps
+                .once("charge", async |key| {
+                    provider.charge(key).await?;
+                    std::future::pending::<Result<String, std::io::Error>>().await
+                })
+                .await?;
+            Ok(())
+        });
+        let asked = async {
+            while provider.calls().is_empty() {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            _ = lost => panic!("it is lost"),
+            () = asked => {}
+        }
+    }
+    scene.end_leases().await;
+    // WHEN the message comes again THEN the provider is asked again, and can tell
+    let outcome = scene.deliver(&message(&id, b"x"), false).await;
+    assert_eq!(outcome, Outcome::Done { value: (), attempt: 1 });
+    let calls = scene.provider.calls();
+    assert_eq!((calls.len(), calls[0]), (2, calls[1]));
+    assert_eq!(payments(&scene.session).await, 1);
+}
+
+#[tokio::test]
+async fn nobody_is_called_for_a_stale_message() {
+    let mut scene = scene().await;
+    let outcome = scene.deliver(&message(&id::of_day(-1000), b"x"), false).await;
+    assert!(matches!(outcome, Outcome::Parked { why: Park::Stale, .. }), "{outcome:?}");
+    assert!(scene.provider.calls().is_empty());
+}
+
+#[tokio::test]
+async fn two_messages_are_two_charges() {
+    let mut scene = scene().await;
+    for _ in 0..2 {
+        scene.deliver(&message(&id::new(), b"x"), false).await;
+    }
+    let calls = scene.provider.calls();
+    assert_eq!(calls.len(), 2);
+    assert_ne!(calls[0], calls[1]);
+}
+
+#[tokio::test]
+async fn an_attempt_that_others_are_at_waits() {
+    let mut scene = scene().await;
+    let id = id::new();
+    // GIVEN somebody who has the lease, though not the claim
+    let message = message(&id, b"x");
+    let theirs = scene.external.begin(&scene.inbox, &message).await.unwrap();
+    // WHEN the message comes THEN it comes again later
+    let outcome = scene.deliver(&message, false).await;
+    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
+    assert!(scene.provider.calls().is_empty());
+    assert_eq!(theirs.lease().await.attempt, 1);
+}
