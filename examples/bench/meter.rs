@@ -19,14 +19,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue or a topic that nobody reads.
 pub(crate) enum Meter {
-    Amqp { queue: Queue, broker: Process },
+    Amqp { queue: Box<Queue>, broker: Process },
     Kafka { topic: KafkaDestination, consumer: Box<BaseConsumer>, broker: Process },
 }
 
 impl Meter {
     /// A new queue of this kind.
     pub(crate) async fn amqp(rig: &Rig, kind: crate::queue::Kind) -> Self {
-        let queue = Queue::create(rig.rabbitmq.url(), kind).await;
+        let queue = Box::new(Queue::create(rig.rabbitmq.url(), kind).await);
         Self::Amqp { queue, broker: rig.rabbitmq_process() }
     }
 

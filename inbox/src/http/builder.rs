@@ -233,7 +233,8 @@ mod tests {
     }
 
     fn refusal(builder: Builder) -> BuildError {
-        builder.build().err().expect("it protects nobody")
+        let Err(refusal) = builder.build() else { panic!("it protects nobody") };
+        refusal
     }
 
     #[test]
