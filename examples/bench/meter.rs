@@ -19,14 +19,14 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A queue or a topic that nobody reads.
 pub(crate) enum Meter {
-    Amqp { queue: Queue, broker: Process },
-    Kafka { topic: KafkaDestination, consumer: Box<BaseConsumer>, broker: Process },
+    Amqp { queue: Box<Queue>, broker: Process },
+    Kafka { topic: KafkaDestination, consumer: BaseConsumer, broker: Process },
 }
 
 impl Meter {
     /// A new queue of this kind.
     pub(crate) async fn amqp(rig: &Rig, kind: crate::queue::Kind) -> Self {
-        let queue = Queue::create(rig.rabbitmq.url(), kind).await;
+        let queue = Box::new(Queue::create(rig.rabbitmq.url(), kind).await);
         Self::Amqp { queue, broker: rig.rabbitmq_process() }
     }
 
@@ -52,7 +52,7 @@ impl Meter {
         config.set("bootstrap.servers", kafka.url()).set("group.id", "bench");
         let consumer = config.create().expect("a consumer needs no broker to be made");
         let broker = Process(kafka.fact("PID").parse().expect("a process has a number"));
-        Self::Kafka { topic, consumer: Box::new(consumer), broker }
+        Self::Kafka { topic, consumer, broker }
     }
 
     /// Its broker.

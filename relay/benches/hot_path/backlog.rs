@@ -76,7 +76,9 @@ pub(super) fn message(id: i64) -> Message {
         topic: "order.placed",
         key: Some("customer-4711"),
         kind: Some("OrderPlaced"),
-        headers: Some(r#"{"tenant": "a", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-01"}"#),
+        headers: Some(
+            r#"{"tenant": "a", "traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-01"}"#,
+        ),
         payload: Some(&[b'x'; 300]),
         oversize_bytes: None,
     })
