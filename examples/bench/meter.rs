@@ -20,7 +20,7 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// A queue or a topic that nobody reads.
 pub(crate) enum Meter {
     Amqp { queue: Box<Queue>, broker: Process },
-    Kafka { topic: KafkaDestination, consumer: Box<BaseConsumer>, broker: Process },
+    Kafka { topic: KafkaDestination, consumer: BaseConsumer, broker: Process },
 }
 
 impl Meter {
@@ -52,7 +52,7 @@ impl Meter {
         config.set("bootstrap.servers", kafka.url()).set("group.id", "bench");
         let consumer = config.create().expect("a consumer needs no broker to be made");
         let broker = Process(kafka.fact("PID").parse().expect("a process has a number"));
-        Self::Kafka { topic, consumer: Box::new(consumer), broker }
+        Self::Kafka { topic, consumer, broker }
     }
 
     /// Its broker.
