@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::Instant;
 
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
+use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Confirmation};
 
 use super::COLUMNS;
@@ -34,13 +35,29 @@ pub(super) async fn measure(
     line
 }
 
-/// Persistent and mandatory with a message id, as the relay publishes.
+/// What the relay gives every message besides its id: the broker reads and stores it as well.
+const HEADERS: [(&str, &str); 4] = [
+    ("x-outbox-key", "key-4711"),
+    ("x-outbox-id", "4711"),
+    ("x-outbox-topic", "order.placed"),
+    ("x-outbox-created-at", "2026-01-31T12:00:00.000000Z"),
+];
+
+/// Persistent and mandatory, with id and headers, as the relay publishes.
 async fn publish(queue: &Queue, rows: u64, window: usize) -> lapin::Result<()> {
     let connection = connect(&queue.url).await;
     let channel = connection.create_channel().await?;
     channel.confirm_select(ConfirmSelectOptions::default()).await?;
     let id = short(&uuid::Uuid::now_v7().to_string());
-    let properties = BasicProperties::default().with_delivery_mode(2).with_message_id(id);
+    let mut headers = FieldTable::default();
+    for (name, value) in HEADERS {
+        headers.insert(short(name), AMQPValue::LongString(value.into()));
+    }
+    let properties = BasicProperties::default()
+        .with_delivery_mode(2)
+        .with_message_id(id)
+        .with_timestamp(1_700_000_000)
+        .with_headers(headers);
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let payload = vec![b'x'; USUAL_PAYLOAD];
     let (exchange, name) = (short(""), short(&queue.name));
