@@ -1,8 +1,9 @@
 //! What is lost in the middle: backends, the database, a lease.
 
-use outbox_inbox::http::Mode;
+use outbox_inbox::http::{Mode, UNRECORDED};
 use serde_json::json;
 
+use super::meter::counted;
 use super::server::Shop;
 use crate::support::patience::until;
 
@@ -59,4 +60,48 @@ async fn without_the_database_nothing_is_done() {
         shop.session.run("ALTER SCHEMA elsewhere RENAME TO outbox").await;
         assert_eq!(shop.pay("k", &json!({})).await.status, 201);
     }
+}
+
+/// The backend of a payment that was asked for so ends in its COMMIT.
+const DIE_IN_COMMIT: &str = "
+CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_terminate_backend(pg_backend_pid());
+    -- The signal is looked for between statements.
+    PERFORM pg_sleep(60);
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER die AFTER INSERT ON payments DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION die()";
+
+#[tokio::test]
+async fn a_connection_that_is_lost_in_the_commit_is_not_called_a_failure() {
+    let shop = Shop::open(Mode::Transactional).await;
+    shop.session.run(DIE_IN_COMMIT).await;
+    // WHEN the connection is lost in the COMMIT THEN nobody claims to know the outcome
+    let first = shop.pay("k", &json!({})).await;
+    first.assert_problem(503, "commit_unknown");
+    assert_eq!(first.header("retry-after"), Some("1"));
+    // AND the same request finds out: here, that it was rolled back
+    shop.session.run("DROP TRIGGER die ON payments").await;
+    let again = shop.pay("k", &json!({})).await;
+    assert_eq!((again.status, again.is_replayed(), shop.payments().await), (201, false, 1));
+}
+
+#[tokio::test]
+async fn an_answer_that_cannot_be_recorded_is_given_and_counted() {
+    let shop = Shop::open(Mode::leased()).await;
+    let body = json!({"do": "wait after charge"});
+    // WHEN the inbox is away after the handler has done its work
+    let (first, ()) = tokio::join!(shop.pay("k", &body), async {
+        shop.stage.wait_entered().await;
+        shop.session.run("ALTER SCHEMA outbox RENAME TO elsewhere").await;
+        shop.stage.gate.add_permits(1);
+    });
+    // THEN its client is told what has happened
+    assert_eq!((first.status, shop.payments().await), (201, 1));
+    assert_eq!(counted(UNRECORDED, &[("route", &shop.route)]), 1);
+    // AND nobody does it again
+    shop.session.run("ALTER SCHEMA elsewhere RENAME TO outbox").await;
+    shop.pay("k", &body).await.assert_problem(409, "request_in_flight");
 }
