@@ -265,7 +265,8 @@ mod tests {
         let trace =
             |value| Message::read(with(&[("traceparent", value)])).trace_id().map(str::to_owned);
         let id = "4bf92f3577b34da6a3ce929d0e0e4736";
-        assert_eq!(trace(&format!("00-{id}-00f067aa0ba902b7-01")).as_deref(), Some(id));
+        let parent = format!("00-{id}-00f067aa0ba902b7-01");
+        assert_eq!(trace(&parent).as_deref(), Some(id));
         assert_eq!(trace("00-nonsense-1-1"), None);
     }
 }

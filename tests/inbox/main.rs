@@ -7,10 +7,13 @@
 
 mod support;
 
+mod amqp;
 mod claim;
 mod external;
 mod http;
 mod idempotency;
+mod kafka;
 mod maintenance;
 mod process;
 mod schema;
+mod sqlx;
