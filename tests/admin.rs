@@ -5,6 +5,7 @@ mod command;
 mod dead;
 mod grant;
 mod hold;
+mod inbox;
 mod pooler;
 mod prune;
 mod rebuild;

@@ -109,9 +109,11 @@ async fn maintain_alone(
     );
     let expired = client.query(&expired, &[&retention]).await?;
     if !expired.is_empty() {
-        let timeout = settings.detach_timeout.as_millis().max(1);
-        let set = format!("SET lock_timeout = {timeout}; SET statement_timeout = {timeout}");
-        client.batch_execute(&set).await?;
+        let text = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')";
+        let row = client.query_one(text, &[]).await?;
+        let before: (String, String) = (row.get(0), row.get(1));
+        let timeout = format!("{}ms", settings.detach_timeout.as_millis().max(1));
+        set_timeouts(client, &timeout, &timeout).await?;
         for row in expired {
             let (name, state): (String, &str) = (row.get(0), row.get(1));
             match remove(client, schema, &name, state).await {
@@ -124,10 +126,16 @@ async fn maintain_alone(
                 Err(error) => return Err(error),
             }
         }
-        client.batch_execute("RESET lock_timeout; RESET statement_timeout").await?;
+        set_timeouts(client, &before.0, &before.1).await?;
     }
     expire(client, schema, retention, &mut report).await?;
     Ok(report)
+}
+
+async fn set_timeouts(client: &Client, lock: &str, statement: &str) -> Result<(), Error> {
+    let text =
+        "SELECT set_config('lock_timeout', $1, false), set_config('statement_timeout', $2, false)";
+    client.execute(text, &[&lock, &statement]).await.map(|_| ())
 }
 
 /// Detaches without holding up a claim, then drops what is nobody's any more. Each statement is a

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod check;
 pub mod dead;
 pub mod hold;
+pub mod inbox;
 pub mod parked;
 pub mod prune;
 pub mod rebuild;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::Board;
 use crate::config::{BrokerConfig, Config};
 use crate::exit::Failure;
+use crate::inbox;
 use crate::keeper::Keeper;
 use crate::membership::Membership;
 use crate::notify::notify;
@@ -55,6 +56,11 @@ impl App {
         let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
         background.spawn(bell.run(stopped.clone()));
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
+
+        for inbox in &config.inboxes {
+            let schema = inbox.database.schema.parse::<Schema>().map_err(Failure::configuration)?;
+            background.spawn(inbox::keep(inbox.clone(), schema, shutdown.stop.clone()));
+        }
 
         let names = config.targets.iter().map(|target| target.name.clone()).collect();
         let (membership, member) =

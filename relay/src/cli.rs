@@ -55,4 +55,7 @@ pub enum Command {
     /// The record of what is settled.
     #[command(subcommand)]
     Ledger(command::ledger::LedgerCommand),
+    /// The receivers' half: the inbox in a consumer's own database.
+    #[command(subcommand)]
+    Inbox(command::inbox::InboxCommand),
 }

@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod hold;
+pub mod inbox;
 pub mod ledger;
 pub mod migrate;
 pub mod prune;

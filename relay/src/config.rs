@@ -10,6 +10,7 @@ pub mod default;
 mod document;
 mod duration;
 mod error;
+mod inbox;
 mod interpolate;
 mod kafka;
 mod load;
@@ -56,6 +57,25 @@ pub struct Config {
     pub shutdown: ShutdownConfig,
     /// `[target.NAME]`, in the order of their names; at least one.
     pub targets: Vec<TargetConfig>,
+    /// `[inbox.NAME]`, in the order of their names.
+    pub inboxes: Vec<InboxConfig>,
+}
+
+/// A consumer's inbox that this process keeps ready and small.
+#[derive(Debug, Clone)]
+pub struct InboxConfig {
+    /// As a target's: for the logs and the gauges.
+    pub name: String,
+    /// Where the inbox lives; connect as its owner, who alone may make and drop partitions.
+    pub database: DatabaseConfig,
+    /// So long a processed message is remembered; in whole days.
+    pub retention: Duration,
+    /// So long may the maintenance be dead before the inbox stops; in whole days.
+    pub ahead: Duration,
+    /// Pause between two runs.
+    pub interval: Duration,
+    /// The longest wait for handlers that are in a partition which is to go.
+    pub detach_timeout: Duration,
 }
 
 /// Where the outbox lives.

@@ -83,6 +83,22 @@ async fn help() {
         "target remove",
         "ledger",
         "ledger rebuild",
+        "inbox",
+        "inbox init",
+        "inbox ddl",
+        "inbox maintain",
+        "inbox stats",
+        "inbox lookup",
+        "inbox check",
+        "inbox forget",
+        "inbox failures",
+        "inbox failures list",
+        "inbox failures show",
+        "inbox failures replay",
+        "inbox failures discard",
+        "inbox doctor",
+        "inbox verify",
+        "inbox contract",
     ] {
         let arguments: Vec<&str> = path.split_whitespace().chain(["--help"]).collect();
         let output = raw_command(&arguments).await;

@@ -205,7 +205,12 @@ pub(crate) async fn command(config: &RelayConfig, arguments: &[&str]) -> Output 
 pub(crate) async fn raw_command(arguments: &[&str]) -> Output {
     let mut command = Command::new(program());
     // What a person has exported would stand in the help, or be used.
-    for name in ["RUST_BACKTRACE", "OUTBOX_RELAY_CONFIG", "OUTBOX_RELAY_MIGRATE_URL"] {
+    for name in [
+        "RUST_BACKTRACE",
+        "OUTBOX_RELAY_CONFIG",
+        "OUTBOX_RELAY_MIGRATE_URL",
+        "OUTBOX_RELAY_INBOX_URL",
+    ] {
         command.env_remove(name);
     }
     command.args(arguments).stdin(Stdio::null()).kill_on_drop(true);

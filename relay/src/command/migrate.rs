@@ -138,7 +138,8 @@ fn doorbell(text: &str) -> Result<Doorbell, String> {
     }
 }
 
-fn owner(url: String, tls: bool, ca_file: Option<PathBuf>) -> DatabaseConfig {
+/// At a url of the command line: nothing else of the configuration is known.
+pub(super) fn owner(url: String, tls: bool, ca_file: Option<PathBuf>) -> DatabaseConfig {
     let verified = tls || ca_file.is_some();
     let mode = if verified { TlsMode::VerifyFull } else { TlsMode::Disable };
     DatabaseConfig {

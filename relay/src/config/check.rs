@@ -13,7 +13,7 @@ use super::size::format_size;
 use super::variable::Variables;
 use super::{
     Config, LeaseConfig, LogConfig, LogFormat, RetentionConfig, ShutdownConfig, SourceConfig,
-    database, target,
+    database, inbox, target,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -40,8 +40,15 @@ pub(super) fn check(raw: &RawConfig, variables: &Variables, report: &mut Report)
             target::check(name, &raw.0, &source, &mut Section::new(report, path))
         })
         .collect();
+    let inboxes = raw
+        .inbox
+        .iter()
+        .map(|(name, raw)| {
+            inbox::check(name, &raw.0, &mut Section::new(report, format!("inbox.{name}")))
+        })
+        .collect();
     let path = report.places.file().to_owned();
-    Config { path, database, source, retention, lease, log, shutdown, targets }
+    Config { path, database, source, retention, lease, log, shutdown, targets, inboxes }
 }
 
 fn source(raw: &RawSource, s: &mut Section<'_>) -> SourceConfig {

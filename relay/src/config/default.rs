@@ -139,3 +139,15 @@ pub const DEFAULT_LINGER: Duration = Duration::from_millis(1);
 /// Compression is the topic's business (`compression.type=producer` stores what is sent) and costs
 /// the relay CPU; small payloads gain little.
 pub const DEFAULT_COMPRESSION: &str = "none";
+
+/// Longer than any redelivery, dead letter or replay that goes without a person's planning.
+pub const DEFAULT_INBOX_RETENTION: Duration =
+    Duration::from_secs(86_400 * outbox_inbox::maintenance::DEFAULT_RETENTION_DAYS as u64);
+/// So long may the maintenance be dead before an inbox stops.
+pub const DEFAULT_INBOX_AHEAD: Duration =
+    Duration::from_secs(86_400 * outbox_inbox::maintenance::DEFAULT_AHEAD_DAYS as u64);
+/// Partitions are days; an hour late is early enough.
+pub const DEFAULT_INBOX_INTERVAL: Duration = Duration::from_secs(3_600);
+/// A handler that runs longer holds one partition up until the next run, and nobody else.
+pub const DEFAULT_INBOX_DETACH_TIMEOUT: Duration =
+    outbox_inbox::maintenance::DEFAULT_DETACH_TIMEOUT;

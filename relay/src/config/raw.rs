@@ -53,6 +53,17 @@ pub(super) struct RawConfig {
     pub(super) log: Table<RawLog>,
     pub(super) shutdown: Table<RawShutdown>,
     pub(super) target: BTreeMap<String, Table<RawTarget>>,
+    pub(super) inbox: BTreeMap<String, Table<RawInbox>>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawInbox {
+    pub(super) database: Table<RawDatabase>,
+    pub(super) retention: Setting,
+    pub(super) ahead: Setting,
+    pub(super) interval: Setting,
+    pub(super) detach_timeout: Setting,
 }
 
 #[derive(Default, serde::Deserialize)]

@@ -30,7 +30,9 @@ pub(super) fn shape(
         plain
     });
     let mut root = merge(file, environment);
-    check_target_names(&mut root, report);
+    for (table, what) in [("target", "a target"), ("inbox", "an inbox")] {
+        check_names(&mut root, table, what, report);
+    }
     for _ in 0..PROBLEMS_MAX {
         let error = match RawConfig::deserialize(root.clone()) {
             Ok(raw) => return Some(raw),
@@ -67,18 +69,18 @@ fn merge(file: Map<String, Value>, environment: Map<String, Value>) -> Value {
         .expect("layers that are in memory can be collected, and any value is a value")
 }
 
-/// Targets whose names cannot be: told and taken out, so that every path is made of plain keys.
-fn check_target_names(root: &mut Value, report: &mut Report) {
+/// Targets and inboxes whose names cannot be: told and taken out, so that every path is made of plain keys.
+fn check_names(root: &mut Value, table: &str, what: &str, report: &mut Report) {
     let ValueKind::Table(root) = &mut root.kind else { return };
-    let Some(ValueKind::Table(targets)) = root.get_mut("target").map(|t| &mut t.kind) else {
+    let Some(ValueKind::Table(named)) = root.get_mut(table).map(|t| &mut t.kind) else {
         return;
     };
-    targets.retain(|name, _| {
-        let valid = is_target_name(name);
+    named.retain(|name, _| {
+        let valid = is_name(name);
         if !valid {
             report.key(
-                &join("target", name),
-                "not the name of a target",
+                &join(table, name),
+                format!("not the name of {what}"),
                 "a name is 1 to 63 of a-z, 0-9 and _, and begins with a letter",
             );
         }
@@ -86,7 +88,7 @@ fn check_target_names(root: &mut Value, report: &mut Report) {
     });
 }
 
-fn is_target_name(name: &str) -> bool {
+fn is_name(name: &str) -> bool {
     name.len() <= 63
         && name.starts_with(|c: char| c.is_ascii_lowercase())
         && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')

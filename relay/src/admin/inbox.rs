@@ -1,0 +1,6 @@
+//! What an operator asks of a consumer's inbox: queries and decisions, no printing.
+
+pub mod doctor;
+pub mod failure;
+pub mod lookup;
+pub mod verify;
