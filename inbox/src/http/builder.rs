@@ -233,7 +233,10 @@ mod tests {
     }
 
     fn refusal(builder: Builder) -> BuildError {
-        builder.build().err().expect("it protects nobody")
+        match builder.build() {
+            Ok(_) => panic!("it protects nobody"),
+            Err(error) => error,
+        }
     }
 
     #[test]
