@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use crate::meter::Meter;
 
-/// Between two looks. They cost the broker half a percent of a core, and a second of draining is known
-/// to one in twenty.
-const LOOK_INTERVAL: Duration = Duration::from_millis(50);
+/// Between two looks. They cost the broker a percent of a core, and two seconds of draining are known to
+/// one in forty.
+const LOOK_INTERVAL: Duration = Duration::from_millis(25);
 /// Nothing new for so long is a failure of whoever should have brought it.
 const STALL_MAX: Duration = Duration::from_secs(90);
 

@@ -8,7 +8,7 @@ use crate::arguments::Arguments;
 use crate::census::Census;
 use crate::crash::quiet;
 use crate::curve::Curve;
-use crate::figure::{Figures, Plot, Shape, Table};
+use crate::figure::{Figures, Plot, Shape, Table, number};
 use crate::rig::Rig;
 use crate::steady::{Journal, Reader, Source, write};
 use crate::usage::Process;
@@ -57,8 +57,11 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
             }
         }
     }
-    let mut drain =
-        Table::new(format!("Draining {rows} rows of 300 B into Kafka"), "who", &DRAIN_COLUMNS);
+    let mut drain = Table::new(
+        format!("Draining {} rows of 300 B into Kafka", number(rows as f64)),
+        "who",
+        &DRAIN_COLUMNS,
+    );
     let mut latency = Table::new("From COMMIT to the consumer, Kafka", "who", &LATENCY_COLUMNS);
     let mut crash = Table::new("kill -9 at half of the backlog", "who", &CRASH_COLUMNS);
     for (n, contestant) in all.iter().enumerate() {

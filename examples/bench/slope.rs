@@ -6,7 +6,7 @@ use std::time::Instant;
 use crate::arguments::Arguments;
 use crate::backlog::{Backlog, settle};
 use crate::drain::{Drained, USUAL_PAYLOAD, drain_as_it_is};
-use crate::figure::{Figures, Plot, Shape, Table};
+use crate::figure::{Figures, Plot, Shape, Table, number};
 use crate::meter::Meter;
 use crate::queue::Kind;
 use crate::relay;
@@ -56,7 +56,7 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     for (hindrance, name) in kafka {
         let meter = Meter::kafka(rig).await;
         let drained = measure(rig, &backlog, &meter, hindrance, arguments).await;
-        table.push(format!("{name}, {} rows", drained.1), &[line(&drained)]);
+        table.push(format!("{name}, {} rows", number(drained.1 as f64)), &[line(&drained)]);
         if hindrance == Hindrance::None {
             start.push("Kafka", &[start_again(&mut backlog, &meter, arguments).await]);
         }
@@ -65,7 +65,10 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     let backlog = Backlog::load(rig, arguments.scale.slope_amqp_rows(), USUAL_PAYLOAD).await;
     let meter = Meter::amqp(rig, Kind::Quorum).await;
     let drained = measure(rig, &backlog, &meter, Hindrance::None, arguments).await;
-    table.push(format!("RabbitMQ quorum queue, {} rows", drained.1), &[line(&drained)]);
+    table.push(
+        format!("RabbitMQ quorum queue, {} rows", number(drained.1 as f64)),
+        &[line(&drained)],
+    );
     meter.delete().await;
     let plots = vec![plot(&table)];
     Figures { tables: vec![table, start], plots, notes: notes() }

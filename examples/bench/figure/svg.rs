@@ -81,7 +81,7 @@ impl Plot {
         }
         let below = TOP + LINES_HEIGHT + 16.0;
         for &(x, _) in lines.first().into_iter().flat_map(|(_, points)| points) {
-            body += &text(at((x, 0.0)).0, below, "middle", &number(x));
+            body += &text(at((x, 0.0)).0, below, "middle", &x.to_string());
         }
         body += &text(LINES_LEFT, below + 18.0, "start", &format!("{} over {}", self.y, self.x));
         for (n, (name, points)) in lines.iter().enumerate() {
