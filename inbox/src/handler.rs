@@ -5,6 +5,7 @@ use std::fmt;
 use std::time::Duration;
 
 use crate::error::{Answer, BoxError, Reaction};
+use crate::idempotency::{KeyError, LeaseError};
 
 /// Why a handler could not process its message. Made from any error by `?`: those of the database are
 /// told apart by their SQLSTATE (also deeper in the chain of causes), anything else is taken for transient.
@@ -39,6 +40,11 @@ impl HandlerError {
     /// No other attempt will: the message is parked.
     pub fn permanent(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
         Self { failure: Failure::Permanent, source: error.into() }
+    }
+
+    /// Somebody else is at it: no attempt of the message's.
+    pub(crate) fn busy(error: impl Into<Box<dyn Error + Send + Sync>>) -> Self {
+        Self { failure: Failure::Database(Reaction::Busy), source: error.into() }
     }
 
     pub(crate) fn timeout(after: Duration) -> Self {
@@ -119,6 +125,12 @@ fn classify(error: &(dyn Error + 'static)) -> Failure {
             let answer = error.as_database_error();
             return failure(error.reaction(), answer.and_then(|a| a.constraint()));
         }
+        if let Some(error) = error.downcast_ref::<LeaseError>() {
+            return failure(error.reaction(), None);
+        }
+        if let Some(error) = error.downcast_ref::<KeyError>() {
+            return failure(error.reaction(), None);
+        }
         cause = error.source();
     }
     Failure::Transient
@@ -139,6 +151,18 @@ fn failure(reaction: Reaction, constraint: Option<&str>) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::idempotency::StepError;
+
+    #[test]
+    fn a_step_that_the_database_did_not_record_is_no_attempt() {
+        let lost = StepError::<std::io::Error>::Lease(LeaseError::Lost);
+        assert_eq!(HandlerError::from(lost).failure, Failure::Database(Reaction::Busy));
+        let away = KeyError::Lost { step: "recording a phase", reason: "closed".into() };
+        let away = StepError::<std::io::Error>::Lease(away.into());
+        assert_eq!(HandlerError::from(away).failure, Failure::Database(Reaction::Unavailable));
+        let call = StepError::Call(std::io::Error::other("x"));
+        assert_eq!(HandlerError::from(call).failure, Failure::Transient);
+    }
 
     #[test]
     fn an_error_that_nobody_knows_is_transient() {

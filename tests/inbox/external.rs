@@ -1,11 +1,12 @@
 //! External steps: what is called for a message, and how often.
 
 use std::sync::Mutex;
+use std::time::Duration;
 
 use outbox_inbox::connection::Connections;
-use outbox_inbox::idempotency::ExternalSteps;
+use outbox_inbox::idempotency::{ExternalSteps, LeaseError, StepError};
 use outbox_inbox::schema::Schema;
-use outbox_inbox::{HandlerError, Inbox, Message, Outcome, Park};
+use outbox_inbox::{HandlerError, Inbox, InboxError, Message, Outcome, Park};
 use tokio_postgres::{Client, NoTls};
 use uuid::Uuid;
 
@@ -31,7 +32,7 @@ impl Provider {
 }
 
 struct Scene {
-    _database: Database,
+    database: Database,
     session: Session,
     inbox: Inbox,
     external: ExternalSteps,
@@ -48,7 +49,7 @@ async fn scene() -> Scene {
         inbox: Inbox::builder("billing").attempts_max(5).build().unwrap(),
         external: ExternalSteps::new(connections, &Schema::default()),
         provider: Provider::default(),
-        _database: database,
+        database,
     }
 }
 
@@ -69,6 +70,14 @@ fn connections(url: &str) -> Connections {
 impl Scene {
     /// Charges and pays; `fail`: after that.
     async fn deliver(&mut self, message: &Message<'_>, fail: bool) -> Outcome<()> {
+        self.try_deliver(message, fail).await.unwrap()
+    }
+
+    async fn try_deliver(
+        &mut self,
+        message: &Message<'_>,
+        fail: bool,
+    ) -> Result<Outcome<()>, InboxError> {
         let Self { session, inbox, external, provider, .. } = self;
         let outcome = inbox.process(session, message, async |transaction| {
             let steps = external.begin(inbox, message).await?;
@@ -80,7 +89,7 @@ impl Scene {
             steps.finish_in(transaction).await?;
             Ok(())
         });
-        outcome.await.unwrap()
+        outcome.await
     }
 
     /// As if the lease of whoever was lost had run out.
@@ -170,16 +179,61 @@ async fn two_messages_are_two_charges() {
     assert_ne!(calls[0], calls[1]);
 }
 
+/// How many attempts were counted.
+async fn attempts(session: &Session) -> i64 {
+    session.count("SELECT coalesce(sum(attempts), 0)::bigint FROM outbox.inbox_failure").await
+}
+
 #[tokio::test]
-async fn an_attempt_that_others_are_at_waits() {
+async fn the_lease_of_who_was_lost_is_waited_for() {
+    let mut scene = scene().await;
+    scene.external = scene.external.clone().lease(Duration::from_secs(1));
+    let id = id::new();
+    // GIVEN an attempt that was lost, and its lease
+    let lost = scene.external.begin(&scene.inbox, &message(&id, b"x")).await.unwrap();
+    // WHEN the message comes again THEN it is processed, and no attempt is counted against it
+    let outcome = scene.deliver(&message(&id, b"x"), false).await;
+    assert_eq!(outcome, Outcome::Done { value: (), attempt: 1 });
+    assert_eq!(attempts(&scene.session).await, 0);
+    // AND the lost one, should it come back, can record nothing
+    let late = lost.once("charge", |key| scene.provider.charge(key)).await;
+    assert!(matches!(late, Err(StepError::Lease(LeaseError::Lost))), "{late:?}");
+}
+
+#[tokio::test]
+async fn a_lease_that_somebody_holds_on_is_no_failed_attempt() {
+    let mut scene = scene().await;
+    let external = scene.external.clone();
+    scene.external = external.clone().lease(Duration::from_millis(1));
+    let id = id::new();
+    // GIVEN an attempt that is alive, though the claim is not its own
+    let message = message(&id, b"x");
+    let _theirs =
+        external.lease(Duration::from_secs(3600)).begin(&scene.inbox, &message).await.unwrap();
+    // WHEN the message comes THEN it goes back, nobody is called, and nothing is counted
+    let refused = scene.try_deliver(&message, false).await;
+    assert!(matches!(refused, Err(InboxError::Busy(_))), "{refused:?}");
+    assert_eq!((scene.provider.calls().len(), attempts(&scene.session).await), (0, 0));
+}
+
+#[tokio::test]
+async fn who_was_overtaken_commits_nothing() {
     let mut scene = scene().await;
     let id = id::new();
-    // GIVEN somebody who has the lease, though not the claim
     let message = message(&id, b"x");
-    let theirs = scene.external.begin(&scene.inbox, &message).await.unwrap();
-    // WHEN the message comes THEN it comes again later
-    let outcome = scene.deliver(&message, false).await;
-    assert!(matches!(outcome, Outcome::Retry { .. }), "{outcome:?}");
-    assert!(scene.provider.calls().is_empty());
-    assert_eq!(theirs.lease().await.attempt, 1);
+    let other = scene.database.connect().await;
+    // WHEN the lease is taken over while the handler is at work
+    let Scene { session, inbox, external, provider, .. } = &mut scene;
+    let outcome = inbox.process(session, &message, async |transaction| {
+        let steps = external.begin(inbox, &message).await?;
+        let charge: String = steps.once("charge", |key| provider.charge(key)).await?;
+        transaction.execute("INSERT INTO payment VALUES ($1, 10)", &[&charge]).await?;
+        other.run("UPDATE outbox.idempotency_key SET lease_token = gen_random_uuid()").await;
+        steps.finish_in(transaction).await?;
+        Ok(())
+    });
+    let outcome: Result<Outcome<()>, _> = outcome.await;
+    // THEN its payment is rolled back, and the message comes again
+    assert!(matches!(outcome, Err(InboxError::Busy(_))), "{outcome:?}");
+    assert_eq!((payments(&scene.session).await, attempts(&scene.session).await), (0, 0));
 }

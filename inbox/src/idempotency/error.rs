@@ -3,6 +3,7 @@
 use tokio_postgres::error::SqlState;
 
 use crate::connection::ConnectionError;
+use crate::error::Reaction;
 
 /// The database did not do what it was asked.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +60,27 @@ impl KeyError {
             code if conflicts.contains(code) => Self::Conflict { step, reason },
             code if endings.contains(code) => Self::Lost { step, reason },
             _ => Self::Refused { step, reason },
+        }
+    }
+}
+
+impl KeyError {
+    /// What it calls for in the handler of a message.
+    pub(crate) fn reaction(&self) -> Reaction {
+        match self {
+            Self::Connection(_) | Self::Lost { .. } => Reaction::Unavailable,
+            Self::Conflict { .. } => Reaction::Conflict,
+            Self::Refused { .. } => Reaction::Other,
+        }
+    }
+}
+
+impl LeaseError {
+    /// What it calls for in the handler of a message. To be overtaken is nobody's failed attempt.
+    pub(crate) fn reaction(&self) -> Reaction {
+        match self {
+            Self::Lost => Reaction::Busy,
+            Self::Key(error) => error.reaction(),
         }
     }
 }

@@ -1,8 +1,7 @@
 //! The external steps of messages: begun within the handler of a claimed message.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use super::error::KeyError;
 use super::request::KeyRequest;
 use super::step::{External, Steps};
 use super::table::KeyTable;
@@ -15,6 +14,9 @@ use crate::schema::Schema;
 /// Short, since it is the claim of the message that keeps others out: who was lost has lost the claim as
 /// well, and its successor need not wait long for the lease. Each step that is recorded holds it on.
 pub const DEFAULT_EXTERNAL_LEASE: Duration = Duration::from_secs(10);
+
+/// Between two looks at a lease that somebody else has.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Longer than an inbox remembers a message, after which it is stale: no step can be wanted again.
 pub const DEFAULT_EXTERNAL_TTL: Duration = Duration::from_secs(30 * 24 * 60 * 60);
@@ -78,28 +80,40 @@ impl ExternalSteps {
     /// The steps of a message, from where they were left. The scope of their keys is `consumer:NAME`, the
     /// key is the message id.
     ///
+    /// Who was lost leaves a lease that lasts: it is waited for, as long as a lease can last. Without that
+    /// the message would go back, come again at once, and again, and the broker would count.
+    ///
     /// Cancel safety: a dropped future may leave the lease behind, which then ends by itself.
     ///
     /// # Errors
-    /// Transient, if the database or another attempt is in the way. Permanent, if the steps are another
-    /// message's, or are finished although the message is not: a person forgot one of the two.
+    /// No attempt of the message's, if another one holds the lease on, or the database is away. Permanent,
+    /// if the steps are another message's, or are finished although the message is not: a person forgot
+    /// one of the two.
     pub async fn begin(&self, inbox: &Inbox, message: &Message<'_>) -> Result<Steps, HandlerError> {
         // No handler runs for a message without an id.
         let key = message.id().map_or("", |id| id.as_str());
         let scope = format!("consumer:{}", inbox.consumer);
         let fingerprint = message.fingerprint();
         let request = KeyRequest { scope: &scope, key, fingerprint: &fingerprint, ttl: self.ttl };
-        match Steps::begin(&self.table, &self.connections, request, self.lease).await {
-            Ok(External::Steps(steps)) => Ok(steps),
-            Ok(External::InProgress) => {
-                Err(HandlerError::transient("another attempt is at the external steps"))
+        let deadline = Instant::now() + self.lease + LOOK_INTERVAL;
+        loop {
+            match Steps::begin(&self.table, &self.connections, request, self.lease).await? {
+                External::Steps(steps) => return Ok(steps),
+                External::InProgress if Instant::now() < deadline => {
+                    tokio::time::sleep(LOOK_INTERVAL).await;
+                }
+                External::InProgress => {
+                    return Err(HandlerError::busy("another attempt is at the external steps"));
+                }
+                External::Mismatch => {
+                    return Err(HandlerError::permanent(
+                        "the external steps are another message's",
+                    ));
+                }
+                External::Done => {
+                    return Err(HandlerError::permanent("the external steps are finished"));
+                }
             }
-            Ok(External::Mismatch) => {
-                Err(HandlerError::permanent("the external steps are another message's"))
-            }
-            Ok(External::Done) => Err(HandlerError::permanent("the external steps are finished")),
-            Err(error @ KeyError::Refused { .. }) => Err(HandlerError::permanent(error)),
-            Err(error) => Err(HandlerError::transient(error)),
         }
     }
 }

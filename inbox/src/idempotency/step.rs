@@ -58,7 +58,7 @@ pub enum StepError<E> {
     #[error("the call failed")]
     Call(#[source] E),
     /// The lease was lost, or the database is away: whether the call is made again is the successor's.
-    #[error(transparent)]
+    #[error("the step could not be recorded")]
     Lease(#[from] LeaseError),
     /// What the call returned cannot be kept as JSON, or cannot be read back.
     #[error("the result of the step cannot be kept as JSON")]
