@@ -4,6 +4,7 @@
 mod classify;
 mod inbox;
 mod limit;
+mod polled;
 mod producer;
 mod record;
 mod transaction;

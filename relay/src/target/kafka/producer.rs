@@ -5,11 +5,12 @@ use std::time::Duration;
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
-use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig, ThreadedProducer};
+use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
 use secrecy::ExposeSecret;
 use tokio::task::{JoinError, JoinSet};
 
 use super::inbox::{Inbox, Trouble};
+use super::polled::PolledProducer;
 use super::transaction;
 use crate::config::KafkaConfig;
 use crate::target::ConnectError;
@@ -57,13 +58,13 @@ const FIXED: [(&str, &str); 6] = [
 
 /// An idempotent producer with its own thread for callbacks.
 pub(super) struct Producer {
-    producer: ThreadedProducer<Inbox>,
+    producer: PolledProducer,
     pub(super) inbox: Inbox,
     message_bytes_max: String,
 }
 
 /// A thread that connects a producer: `None` = no broker has answered.
-pub(super) type Connecting = JoinSet<Result<Option<ThreadedProducer<Inbox>>, KafkaError>>;
+pub(super) type Connecting = JoinSet<Result<Option<PolledProducer>, KafkaError>>;
 
 impl Producer {
     /// Makes a producer and waits until a broker has answered. With a fence, every earlier producer
@@ -89,12 +90,12 @@ impl Producer {
             properties.set("transactional.id", fence.as_str());
         }
         let message_bytes_max = properties.get(MESSAGE_BYTES).unwrap_or_default().to_owned();
-        let producer: ThreadedProducer<Inbox> = properties
-            .create_with_context(inbox.clone())
-            .map_err(|error| ConnectError::Configuration {
+        let producer = PolledProducer::create(&properties, inbox.clone()).map_err(|error| {
+            ConnectError::Configuration {
                 reason: describe(&error),
                 hint: "check `brokers` and `properties` of the target".into(),
-            })?;
+            }
+        })?;
         let timeout = config.connect_timeout;
         let fenced = fence.is_some();
         connecting.spawn_blocking(move || {
@@ -118,7 +119,7 @@ impl Producer {
     }
 
     /// For a thread that ends transactions.
-    pub(super) fn native(&self) -> &ThreadedProducer<Inbox> {
+    pub(super) fn native(&self) -> &PolledProducer {
         &self.producer
     }
 
@@ -168,9 +169,7 @@ impl Producer {
 }
 
 /// Lets go of a producer that nobody waited for.
-async fn discard(
-    connected: Result<Result<Option<ThreadedProducer<Inbox>>, KafkaError>, JoinError>,
-) {
+async fn discard(connected: Result<Result<Option<PolledProducer>, KafkaError>, JoinError>) {
     if let Ok(Ok(Some(producer))) = connected {
         let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
     }

@@ -10,10 +10,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rdkafka::error::{KafkaError, RDKafkaErrorCode as Code};
-use rdkafka::producer::{Producer as _, ThreadedProducer};
+use rdkafka::producer::Producer as _;
 use tokio::task::JoinSet;
 
-use super::inbox::Inbox;
+use super::polled::PolledProducer;
 use crate::target::{Event, Submission};
 
 /// Ending a transaction is asked for in pieces of this length, so that a connection that was given
@@ -76,7 +76,7 @@ impl Transaction {
     }
 
     /// Begins to commit, if there is something and nothing is being committed.
-    pub(super) fn commit(&mut self, producer: &ThreadedProducer<Inbox>) {
+    pub(super) fn commit(&mut self, producer: &PolledProducer) {
         if self.is_open() && self.is_pending() {
             let (producer, given_up) = (producer.clone(), Arc::clone(&self.given_up.0));
             self.ending.spawn_blocking(move || end(&producer, &given_up));
@@ -140,7 +140,7 @@ impl Drop for GivenUp {
 }
 
 /// Commits, or aborts what cannot be committed, and begins the next transaction. Blocks.
-fn end(producer: &ThreadedProducer<Inbox>, given_up: &AtomicBool) -> Ended {
+fn end(producer: &PolledProducer, given_up: &AtomicBool) -> Ended {
     let committed = persist(given_up, || producer.commit_transaction(PATIENCE));
     let ended = match committed {
         Ok(()) => Ended::Committed,
