@@ -6,9 +6,9 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use lapin::options::BasicConsumeOptions;
 use lapin::types::FieldTable;
+use rdkafka::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{Headers as _, Message as _};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use crate::meter::Meter;
 use crate::queue::{connect, short};
@@ -44,20 +44,20 @@ impl Census {
     }
 }
 
-fn kafka_ids(topic: &KafkaDestination, messages: u64) -> HashSet<Vec<u8>> {
+/// A consumer of all that stands in a topic.
+pub(crate) fn read_from_the_beginning(topic: &KafkaDestination) -> BaseConsumer {
     let consumer: BaseConsumer = ClientConfig::new()
         .set("bootstrap.servers", &topic.brokers)
         .set("group.id", "bench")
         .set("enable.auto.commit", "false")
         .create()
         .expect("a consumer needs no broker to be made");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..topic.partitions {
-        assignment
-            .add_partition_offset(&topic.topic, partition, Offset::Beginning)
-            .expect("the beginning is an offset");
-    }
-    consumer.assign(&assignment).expect("partitions can be assigned before they are known");
+    consumer.assign(&topic.beginning()).expect("partitions can be assigned before they are known");
+    consumer
+}
+
+fn kafka_ids(topic: &KafkaDestination, messages: u64) -> HashSet<Vec<u8>> {
+    let consumer = read_from_the_beginning(topic);
     let mut ids = HashSet::new();
     for _ in 0..messages {
         let message = consumer.poll(SILENCE_MAX).expect("Kafka hands out what it has");

@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 use futures_util::StreamExt;
 use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicQosOptions};
 use lapin::types::FieldTable;
-use rdkafka::consumer::{BaseConsumer, Consumer as _};
 use rdkafka::message::{BorrowedMessage, Message as _, Timestamp};
-use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tokio::task::JoinSet;
 
 use super::journal::Journal;
 use super::writer::DIGITS;
+use crate::census::read_from_the_beginning;
 use crate::meter::Meter;
 use crate::queue::{Queue, connect, short};
 use crate::support::consumer::{KafkaDestination, now_us};
@@ -113,19 +112,7 @@ impl Seen {
 }
 
 fn read_kafka(topic: &KafkaDestination, seen: &Seen) {
-    let consumer: BaseConsumer = ClientConfig::new()
-        .set("bootstrap.servers", &topic.brokers)
-        .set("group.id", "bench")
-        .set("enable.auto.commit", "false")
-        .create()
-        .expect("a consumer needs no broker to be made");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..topic.partitions {
-        assignment
-            .add_partition_offset(&topic.topic, partition, Offset::Beginning)
-            .expect("the beginning is an offset");
-    }
-    consumer.assign(&assignment).expect("partitions can be assigned before they are known");
+    let consumer = read_from_the_beginning(topic);
     while !seen.ended.load(Ordering::Relaxed) {
         // An error is an event about the connection: it comes back, and so do we.
         if let Some(Ok(message)) = consumer.poll(POLL_TIMEOUT) {

@@ -91,6 +91,19 @@ impl KafkaDestination {
     }
 }
 
+impl KafkaDestination {
+    /// All of its partitions, from the first message on.
+    pub(crate) fn beginning(&self) -> TopicPartitionList {
+        let mut partitions = TopicPartitionList::new();
+        for partition in 0..self.partitions {
+            partitions
+                .add_partition_offset(&self.topic, partition, Offset::Beginning)
+                .expect("the beginning is an offset");
+        }
+        partitions
+    }
+}
+
 /// Reads for ever; librdkafka itself waits for a broker that went away.
 pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
     let consumer: StreamConsumer = client(&destination.brokers)
@@ -100,13 +113,9 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
         .set("fetch.wait.max.ms", "50")
         .create()
         .expect("a consumer needs no broker to be made");
-    let mut assignment = TopicPartitionList::new();
-    for partition in 0..destination.partitions {
-        assignment
-            .add_partition_offset(&destination.topic, partition, Offset::Beginning)
-            .expect("the beginning is an offset");
-    }
-    consumer.assign(&assignment).expect("partitions can be assigned before they are known");
+    consumer
+        .assign(&destination.beginning())
+        .expect("partitions can be assigned before they are known");
     loop {
         // An error is an event about the connection: it comes back, and so do we.
         let Ok(message) = consumer.recv().await else { continue };
