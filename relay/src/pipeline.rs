@@ -158,8 +158,8 @@ async fn run_once<T: Target + 'static>(
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
     let takeover =
-        take_over(context, shutdown).await.map_err(|error| context.proven.soften(error))?;
-    let Some(takeover) = takeover else { return Ok(()) };
+        take_over(context, make, shutdown).await.map_err(|error| context.proven.soften(error))?;
+    let Some((takeover, target)) = takeover else { return Ok(()) };
     context.proven.database();
     let Takeover {
         lease,
@@ -172,7 +172,6 @@ async fn run_once<T: Target + 'static>(
         parked,
         past,
         retry_rows,
-        fence,
         led,
     } = takeover;
     let name = &context.target.name;
@@ -205,7 +204,7 @@ async fn run_once<T: Target + 'static>(
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
     let blocked = Arc::new(AtomicBool::new(false));
-    let (target, lease_clock) = (make(fence), clock.clone());
+    let lease_clock = clock.clone();
     publishing.spawn(drive(target, command_queue, report_queue, Arc::clone(&blocked), lease_clock));
 
     let steady = Steady {
@@ -230,9 +229,13 @@ async fn run_once<T: Target + 'static>(
         outcome = steady.run(&mut tasks, &life) => outcome,
         () = end_when_handed_over(&led, &life) => unreachable!("it waits for the end of this life"),
     };
+    let mut left = None;
     while let Some(ended) = publishing.join_next().await {
-        if let Err(panic) = ended {
-            return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
+        match ended {
+            Ok(target) => left = Some(target),
+            Err(panic) => {
+                return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
+            }
         }
     }
     // The target ended without a panic, so no message ended it.
@@ -248,6 +251,11 @@ async fn run_once<T: Target + 'static>(
         tracing::debug!(target_name = name, "the database frees the lock by itself");
     }
     tasks.shutdown().await;
+    drop(led);
+    if let Some(target) = left {
+        // The next leader works by now.
+        target.farewell().await;
+    }
     outcome
 }
 

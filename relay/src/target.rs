@@ -5,11 +5,16 @@ pub mod fence;
 pub mod kafka;
 pub mod wire;
 
+use std::convert::Infallible;
 use std::future::Future;
+use std::time::Duration;
 
 use uuid::Uuid;
 
 use crate::message::{Message, Resent};
+
+/// A standby tries this often to have a broker at hand: nobody waits for it yet.
+const STAND_BY_PAUSE: Duration = Duration::from_secs(5);
 
 /// The flow's own number for one submission: strictly increasing within a connection.
 /// A message that is sent again has a new ticket.
@@ -99,6 +104,12 @@ pub enum ConnectError {
 /// Order: messages are published in the order of `submit`, and the broker keeps that order for one
 /// ordering key as far as the protocol allows (same exchange and queue, same partition).
 pub trait Target: Send {
+    /// Keeps at hand, for the next `connect`, whatever of a connection needs no leadership: the socket, the
+    /// login. Holds no fence and publishes nothing. Never returns, and says nothing of what fails: `connect` will.
+    ///
+    /// Cancel safety: what is at hand stays.
+    fn stand_by(&mut self) -> impl Future<Output = Infallible> + Send;
+
     /// Connects and makes ready to publish. After `Ok` nothing that was submitted to an earlier
     /// connection can be published any more by this process.
     ///
@@ -116,12 +127,18 @@ pub trait Target: Send {
     /// Cancel safety: an event is either still to come or already in `events`; none is lost.
     fn events(&mut self, events: &mut Vec<Event>) -> impl Future<Output = ()> + Send;
 
-    /// Drops the connection: at once if anything is outstanding. When it returns, nothing that is unconfirmed can still be
-    /// published by this process, and no event of it will come.
+    /// Drops the connection: at once if anything is outstanding. When it returns, nothing can be published any more by
+    /// this process, no event of it will come, and the fence is free, as far as the broker still answers.
     ///
     /// Cancel safety: the connection is given up before the first await; only the waiting for the
     /// client library's threads is lost.
     fn disconnect(&mut self) -> impl Future<Output = ()> + Send;
+
+    /// Waits until what `stand_by` kept and what `disconnect` left has ended as the broker's protocol has it; not
+    /// for long.
+    ///
+    /// Cancel safety: a dropped future cuts what is still open.
+    fn farewell(self) -> impl Future<Output = ()> + Send;
 
     /// Whether the broker has asked this connection to be silent (RabbitMQ's `connection.blocked`):
     /// confirms may take as long as it pleases, and their absence is no sign of an outage.

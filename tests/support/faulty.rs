@@ -1,6 +1,7 @@
 //! A target whose faults are a script: a decorator around a real one.
 
 use std::collections::{HashMap, VecDeque};
+use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use outbox_relay::target::{Broken, ConnectError, Event, Refusal, Submission, Target, Ticket};
@@ -96,6 +97,10 @@ impl<T: Target> Faulty<T> {
 }
 
 impl<T: Target> Target for Faulty<T> {
+    async fn stand_by(&mut self) -> Infallible {
+        self.inner.stand_by().await
+    }
+
     async fn connect(&mut self) -> Result<(), ConnectError> {
         self.disconnect().await;
         self.inner.connect().await
@@ -142,6 +147,10 @@ impl<T: Target> Target for Faulty<T> {
         self.ready.clear();
         self.lost = false;
         self.inner.disconnect().await;
+    }
+
+    async fn farewell(self) {
+        self.inner.farewell().await;
     }
 
     fn blocked(&self) -> bool {

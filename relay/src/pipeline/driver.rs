@@ -37,15 +37,15 @@ pub(super) enum Report {
     Disconnected,
 }
 
-/// Runs until the commands end; then nothing that is unconfirmed can still be published. `blocked`
-/// follows [`Target::blocked`].
+/// Runs until the commands end; then nothing can be published any more, and the target is given back for its
+/// farewell. `blocked` follows [`Target::blocked`].
 pub(super) async fn drive<T: Target>(
     mut target: T,
     mut commands: UnboundedReceiver<Command>,
     reports: UnboundedSender<Report>,
     blocked: Arc<AtomicBool>,
     lease: LeaseClock,
-) {
+) -> T {
     let mut connected = false;
     while let Some(report) =
         step(&mut target, &mut connected, &mut commands, &blocked, &lease).await
@@ -54,6 +54,7 @@ pub(super) async fn drive<T: Target>(
         let _ = reports.send(report);
     }
     target.disconnect().await;
+    target
 }
 
 /// Waits for what is next to report; `None` when the commands have ended.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use tokio::sync::Notify;
 use tokio_postgres::Row;
+use uuid::Uuid;
 
 use super::{Context, PipelineError};
 use crate::admin;
@@ -19,6 +20,7 @@ use crate::range::RangeSet;
 use crate::schema::{self, identity};
 use crate::shutdown::Shutdown;
 use crate::source::restarted;
+use crate::target::Target;
 use crate::target::fence::FenceName;
 
 /// What a pipeline begins with.
@@ -37,33 +39,51 @@ pub(super) struct Takeover {
     pub(super) past: Past,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
-    /// What this leader holds at the broker.
-    pub(super) fence: FenceName,
     /// This process leads it.
     pub(super) led: Led,
 }
 
-/// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile.
-pub(super) async fn take_over(
+/// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile. `make` builds the
+/// target, which stands by as long as another relay leads.
+pub(super) async fn take_over<T: Target>(
     context: &Context,
+    make: impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
-) -> Result<Option<Takeover>, PipelineError> {
-    let won = shutdown.stop.run_until_cancelled(win(context)).await;
-    let Some(won) = won.transpose()? else { return Ok(None) };
-    // From here on it is a life, and one that is given up counts as one that crashed.
-    shutdown.abort.run_until_cancelled(begin(context, won)).await.transpose()
+) -> Result<Option<(Takeover, T)>, PipelineError> {
+    let mut target = None;
+    let begun = async {
+        let won = shutdown.stop.run_until_cancelled(win(context, make, &mut target)).await;
+        let Some(won) = won.transpose()? else { return Ok(None) };
+        // From here on it is a life, and one that is given up counts as one that crashed.
+        shutdown.abort.run_until_cancelled(begin(context, won)).await.transpose()
+    };
+    let begun = begun.await;
+    match (begun, target) {
+        (Ok(Some(takeover)), Some(target)) => Ok(Some((takeover, target))),
+        (begun, Some(target)) => {
+            target.farewell().await;
+            begun.map(|_| None)
+        }
+        (begun, None) => begun.map(|_| None),
+    }
 }
 
 /// A pipeline that holds its lock.
 struct Won {
     lease: Lease,
     reader: Session,
+    outbox_id: Uuid,
     ledger: LedgerRow,
     led: Led,
 }
 
-/// Nothing is in hand meanwhile: dropping the future costs nothing, wherever it waits.
-async fn win(context: &Context) -> Result<Won, PipelineError> {
+/// Nothing is in hand meanwhile: dropping the future costs nothing, wherever it waits. What can be done before the
+/// lock is: a leader that goes is missed until its successor has read, connected and published.
+async fn win<T: Target>(
+    context: &Context,
+    make: impl Fn(FenceName) -> T,
+    target: &mut Option<T>,
+) -> Result<Won, PipelineError> {
     let name = &context.target.name;
     refuse_pooler(&context.database, &context.session_name("start")).await?;
     let freed = Arc::new(Notify::new());
@@ -74,26 +94,40 @@ async fn win(context: &Context) -> Result<Won, PipelineError> {
     let session = session.await?;
     let deadline = session.deadline();
     deadline.answers(3, schema::refuse_misfit(&session, &context.schema)).await??;
-    let identity = session.identity().await?;
-    let mut lease = lock(context, session, &freed).await?;
-    let led = context.member.lead(name);
-    let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
-    if reader.identity().await? != identity {
+    let mut reader = Session::connect(&context.database, &context.session_name("reader")).await?;
+    if reader.identity().await? != session.identity().await? {
         let reason = "the address showed two servers: connecting anew";
         return Err(PipelineError::Lost(reason.into()));
     }
+    let text = context.schema.sql(OUTBOX_ID);
+    let outbox_id: Uuid = deadline.answer(session.query_one(&text, &[])).await??.get(0);
+    let target = target.insert(make(FenceName::new(outbox_id, name)));
+    let standby = Notify::new();
+    let mut lease = tokio::select! {
+        lease = lock(context, session, &freed, &standby) => lease?,
+        // Only once there is somebody to wait for: else it would be begun, and dropped at once.
+        never = async { standby.notified().await; target.stand_by().await } => match never {},
+        () = reader.ended() => {
+            return Err(PipelineError::Lost("the reader's session ended".into()));
+        }
+    };
+    let led = context.member.lead(name);
     let start = context.target.start;
     let ledger = admin::target::ensure(lease.session(), &context.schema, name, start);
     let ledger = deadline.answers(8, ledger).await??;
-    Ok(Won { lease, reader, ledger, led })
+    Ok(Won { lease, reader, outbox_id, ledger, led })
 }
 
 async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
-    let Won { mut lease, reader, ledger, led } = won;
+    let Won { mut lease, reader, outbox_id, ledger, led } = won;
     let name = &context.target.name;
     let deadline = reader.deadline();
     let (ctid, past) = deadline.answers(3, begin_life(context, &mut lease)).await??;
     let (outbox, open) = deadline.answers(3, read_outbox(context, &mut lease)).await??;
+    if outbox.get::<_, Uuid>("outbox_id") != outbox_id {
+        let reason = "the outbox has got another id: the fence has another name";
+        return Err(PipelineError::Lost(reason.into()));
+    }
     let text = context.schema.sql(PARKED);
     let parked = deadline.answer(lease.session().query(&text, &[name])).await??;
     let marker = Marker::new(&mut lease, &context.schema, name, ledger.epoch, ctid).await?;
@@ -110,7 +144,6 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past,
         retry_rows,
-        fence: FenceName::new(outbox.get("outbox_id"), name),
         led,
     })
 }
@@ -135,14 +168,19 @@ async fn lock(
     context: &Context,
     mut session: Session,
     freed: &Notify,
+    standby: &Notify,
 ) -> Result<Lease, PipelineError> {
+    let stand_by = || {
+        context.board.set(&context.target.name, State::Standby);
+        standby.notify_one();
+    };
     // Before the first try: what is let go after that is heard.
     let listen = format!("LISTEN \"{}\"", context.schema.free_channel());
     session.deadline().answer(session.batch_execute(&listen)).await??;
     let mut member = context.member.clone();
     loop {
         if !member.has_room() {
-            context.board.set(&context.target.name, State::Standby);
+            stand_by();
             // The first chance is for a relay that has; but nothing stays without a leader.
             tokio::select! {
                 () = tokio::time::sleep(context.lease.standby_interval * COURTESY) => {}
@@ -155,7 +193,7 @@ async fn lock(
             Ok(lease) => return Ok(lease),
             Err(held) => session = held,
         }
-        context.board.set(&context.target.name, State::Standby);
+        stand_by();
         tokio::select! {
             () = tokio::time::sleep(context.lease.standby_interval) => {}
             () = freed.notified() => {}
@@ -183,6 +221,8 @@ async fn read_outbox(
     }
     Ok((outbox, open))
 }
+
+const OUTBOX_ID: &str = "SELECT outbox_id FROM outbox.meta";
 
 const IDENTITY: &str = "SELECT identity FROM outbox.ledger WHERE target = $1";
 

@@ -11,11 +11,13 @@ mod publication;
 mod unseen;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
 
 use lapin::Confirmation;
 use lapin::message::BasicReturnMessage;
+use tokio::task::JoinSet;
 
 use self::classify::{broken, classify_return};
 use self::confirms::Confirms;
@@ -23,7 +25,7 @@ use self::connection::{Connection, is_aftermath};
 use self::publication::{Publication, row_of};
 use self::unseen::Unseen;
 use super::fence::FenceName;
-use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
+use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
 use crate::config::{AmqpConfig, AmqpFence};
 use crate::route::{Destination, RouteConfig};
 
@@ -34,6 +36,10 @@ pub struct AmqpTarget {
     on_wire_max: usize,
     fence: Option<FenceName>,
     channel: Option<Publishing>,
+    /// Open, without the fence.
+    at_hand: Option<Connection>,
+    /// Connections that hold nothing any more, and end.
+    leaving: JoinSet<()>,
 }
 
 /// What lives as long as one connection.
@@ -61,14 +67,49 @@ impl AmqpTarget {
         fence: FenceName,
     ) -> Self {
         let fence = (config.fence == AmqpFence::ExclusiveQueue).then_some(fence);
-        Self { config, routes, on_wire_max: window_messages_max.div_ceil(2), fence, channel: None }
+        Self {
+            config,
+            routes,
+            on_wire_max: window_messages_max.div_ceil(2),
+            fence,
+            channel: None,
+            at_hand: None,
+            leaving: JoinSet::new(),
+        }
+    }
+
+    /// What is at hand, if it is still good for the fence.
+    async fn take_at_hand(&mut self) -> Result<Option<Connection>, ConnectError> {
+        let Some(mut connection) = self.at_hand.take() else { return Ok(None) };
+        match connection.take(self.fence.as_ref()).await {
+            Ok(()) => Ok(Some(connection)),
+            // Lost, perhaps long ago, and nobody had noticed.
+            Err(ConnectError::Outage(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
 impl Target for AmqpTarget {
+    async fn stand_by(&mut self) -> Infallible {
+        loop {
+            if self.at_hand.is_none() {
+                self.at_hand = Connection::open(&self.config, None).await.ok();
+            }
+            if let Some(connection) = &mut self.at_hand {
+                poll_fn(|cx| connection.poll_lost(cx)).await;
+                self.at_hand = None;
+            }
+            tokio::time::sleep(STAND_BY_PAUSE).await;
+        }
+    }
+
     async fn connect(&mut self) -> Result<(), ConnectError> {
         self.disconnect().await;
-        let connection = Connection::open(&self.config, self.fence.as_ref()).await?;
+        let connection = match self.take_at_hand().await? {
+            Some(connection) => connection,
+            None => Connection::open(&self.config, self.fence.as_ref()).await?,
+        };
         self.channel = Some(Publishing::on(connection));
         Ok(())
     }
@@ -85,13 +126,24 @@ impl Target for AmqpTarget {
     }
 
     async fn disconnect(&mut self) {
-        if let Some(channel) = self.channel.take() {
-            if channel.is_idle() {
-                channel.connection.farewell().await;
-            } else {
-                channel.connection.close().await;
-            }
+        while self.leaving.try_join_next().is_some() {}
+        let Some(channel) = self.channel.take() else { return };
+        let idle = channel.is_idle();
+        let Publishing { mut connection, .. } = channel;
+        if idle && connection.let_go(self.fence.as_ref()).await {
+            // The broker takes its time for it, and the next leader need not wait.
+            self.leaving.spawn(connection.farewell());
+        } else {
+            connection.close().await;
         }
+    }
+
+    async fn farewell(mut self) {
+        self.disconnect().await;
+        if let Some(connection) = self.at_hand.take() {
+            self.leaving.spawn(connection.farewell());
+        }
+        while self.leaving.join_next().await.is_some() {}
     }
 
     fn blocked(&self) -> bool {

@@ -10,6 +10,7 @@ mod record;
 mod transaction;
 
 use std::collections::{BTreeSet, VecDeque};
+use std::convert::Infallible;
 use std::time::Duration;
 
 use rdkafka::types::RDKafkaErrorCode as Code;
@@ -21,7 +22,7 @@ use self::producer::{Connecting, Producer, properties};
 use self::record::{destination, record};
 use self::transaction::{Ended, Outcome, Transaction};
 use super::fence::FenceName;
-use super::{Broken, ConnectError, Event, Refusal, Submission, Target};
+use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
 use crate::config::{KafkaConfig, KafkaFence};
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
@@ -40,6 +41,8 @@ pub struct KafkaTarget {
     fence: Option<FenceName>,
     connecting: Connecting,
     session: Option<Session>,
+    /// Connected, without the fence.
+    at_hand: Option<Producer>,
     /// Producers that have nothing to publish any more, and end.
     closing: JoinSet<()>,
 }
@@ -70,15 +73,51 @@ impl KafkaTarget {
     pub fn new(config: KafkaConfig, routes: Vec<RouteConfig>, fence: FenceName) -> Self {
         let fence = (config.fence == KafkaFence::Transaction).then_some(fence);
         let (connecting, closing) = (Connecting::new(), JoinSet::new());
-        Self { config, routes, fence, connecting, session: None, closing }
+        Self { config, routes, fence, connecting, session: None, at_hand: None, closing }
+    }
+
+    async fn open(&mut self) -> Result<Producer, ConnectError> {
+        Producer::open(&self.config, self.fence.as_ref(), &mut self.connecting).await
+    }
+
+    /// Its thread looks every 100 ms whether it should end, and nobody need wait for that.
+    fn drop_aside(&mut self, producer: Producer) {
+        while self.closing.try_join_next().is_some() {}
+        self.closing.spawn_blocking(move || drop(producer));
     }
 }
 
 impl Target for KafkaTarget {
+    async fn stand_by(&mut self) -> Infallible {
+        loop {
+            if self.at_hand.is_none() {
+                self.at_hand = self.open().await.ok();
+            }
+            if let Some(producer) = &self.at_hand {
+                while producer.is_sound() {
+                    producer.inbox.wait().await;
+                }
+            }
+            if let Some(producer) = self.at_hand.take() {
+                self.drop_aside(producer);
+            }
+            tokio::time::sleep(STAND_BY_PAUSE).await;
+        }
+    }
+
     async fn connect(&mut self) -> Result<(), ConnectError> {
         self.disconnect().await;
-        let producer =
-            Producer::connect(&self.config, self.fence.as_ref(), &mut self.connecting).await?;
+        let producer = match self.at_hand.take() {
+            Some(producer) if producer.is_sound() => producer,
+            lost => {
+                lost.map(|producer| self.drop_aside(producer));
+                self.open().await?
+            }
+        };
+        let producer = match &self.fence {
+            Some(fence) => producer.take(fence, &self.config, &mut self.connecting).await?,
+            None => producer,
+        };
         let transaction = self.fence.is_some().then(Transaction::default);
         self.session = Some(Session::on(producer, transaction));
         Ok(())
@@ -106,13 +145,19 @@ impl Target for KafkaTarget {
         if let Some(transaction) = transaction {
             transaction.close().await;
         }
-        while self.closing.try_join_next().is_some() {}
         if idle {
-            // Its thread looks every 100 ms whether it should end, and the next leader waits for us.
-            self.closing.spawn_blocking(move || drop(producer));
+            self.drop_aside(producer);
         } else {
             producer.close().await;
         }
+    }
+
+    async fn farewell(mut self) {
+        self.disconnect().await;
+        if let Some(producer) = self.at_hand.take() {
+            self.drop_aside(producer);
+        }
+        while self.closing.join_next().await.is_some() {}
     }
 
     async fn missing_destinations(&mut self) -> Vec<String> {

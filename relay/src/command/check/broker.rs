@@ -51,7 +51,7 @@ async fn ask(name: &str, mut target: impl Target) -> Vec<Finding> {
     for missing in target.missing_destinations().await {
         findings.push(Finding::fail(&subject, missing, remedy));
     }
-    target.disconnect().await;
+    target.farewell().await;
     findings
 }
 
@@ -62,7 +62,7 @@ async fn try_fence(name: &str, mut target: impl Target) -> Option<Finding> {
     let subject = format!("target {name}");
     match target.connect().await {
         Ok(()) => {
-            target.disconnect().await;
+            target.farewell().await;
             Some(Finding::ok(&subject, "fence allowed"))
         }
         Err(ConnectError::Fenced(_)) => Some(Finding::ok(&subject, "fence allowed, and held")),

@@ -16,6 +16,7 @@ use std::time::Duration;
 use futures_util::Stream;
 use lapin::options::{
     BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
+    QueueDeleteOptions,
 };
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{AMQPValue, FieldTable};
@@ -85,9 +86,7 @@ impl Connection {
                     None => ConnectError::Outage(reason),
                 }
             })?;
-            if let Some(fence) = fence {
-                connection.take(fence).await?;
-            }
+            connection.take(fence).await?;
             Ok(connection)
         };
         tokio::time::timeout(config.connect_timeout, opening).await.unwrap_or_else(|_| {
@@ -99,7 +98,11 @@ impl Connection {
     /// Declares the fence: a queue that belongs to this connection alone and goes with it, the last
     /// thing that the broker does for it. Whoever holds it knows that nothing of a predecessor
     /// enters any more.
-    async fn take(&mut self, fence: &FenceName) -> Result<(), ConnectError> {
+    ///
+    /// # Errors
+    /// See `Target::connect`.
+    pub(super) async fn take(&mut self, fence: Option<&FenceName>) -> Result<(), ConnectError> {
+        let Some(fence) = fence else { return Ok(()) };
         let options = QueueDeclareOptions { exclusive: true, ..QueueDeclareOptions::default() };
         let mut arguments = FieldTable::default();
         // A virtual host may have another type as its default, and only this one can be exclusive.
@@ -107,6 +110,14 @@ impl Connection {
         // `FenceName` is short enough not to panic.
         let declared = self.channel.queue_declare(fence.as_str().into(), options, arguments).await;
         declared.map(drop).map_err(|error| not_fenced(fence, &error))
+    }
+
+    /// Deletes the fence, whatever becomes of the connection: whoever waits for it may have it from now on. Whether
+    /// the broker said so. Only for a connection on which nothing is unconfirmed.
+    pub(super) async fn let_go(&mut self, fence: Option<&FenceName>) -> bool {
+        let Some(fence) = fence else { return true };
+        let deleted = self.channel.queue_delete(fence.as_str().into(), QueueDeleteOptions::default());
+        matches!(tokio::time::timeout(FAREWELL_TIMEOUT, deleted).await, Ok(Ok(_)))
     }
 
     async fn open_uri(uri: AMQPUri, tls: Option<RustlsConnector>) -> lapin::Result<Self> {

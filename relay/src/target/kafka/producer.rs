@@ -63,27 +63,24 @@ pub(super) struct Producer {
     message_bytes_max: String,
 }
 
-/// A thread that connects a producer: `None` = no broker has answered.
-pub(super) type Connecting = JoinSet<Result<Option<PolledProducer>, KafkaError>>;
+/// A thread that asks a broker on a producer's behalf.
+pub(super) type Connecting = JoinSet<Asked>;
+
+type Asked = Result<PolledProducer, KafkaError>;
 
 impl Producer {
-    /// Makes a producer and waits until a broker has answered. With a fence, every earlier producer
-    /// under that name is fenced off and its open transaction aborted, and a transaction has begun.
+    /// Makes a producer and waits until a broker has answered. `fence` is the name that it can `take`.
     ///
     /// # Errors
     /// See `Target::connect`.
     ///
     /// Cancel safety: nothing was published; what was begun is left in `connecting`, and waited for
     /// by the next call.
-    pub(super) async fn connect(
+    pub(super) async fn open(
         config: &KafkaConfig,
         fence: Option<&FenceName>,
         connecting: &mut Connecting,
     ) -> Result<Self, ConnectError> {
-        // One at a time: a connect that was given up may be about to fence off everybody else.
-        while let Some(earlier) = connecting.join_next().await {
-            discard(earlier).await;
-        }
         let inbox = Inbox::default();
         let mut properties = properties(config);
         if let Some(fence) = fence {
@@ -97,25 +94,47 @@ impl Producer {
             }
         })?;
         let timeout = config.connect_timeout;
-        let fenced = fence.is_some();
-        connecting.spawn_blocking(move || {
-            // The lightest question that only a broker can answer.
-            if producer.client().fetch_cluster_id(timeout).is_none() {
-                return Ok(None);
-            }
-            if fenced {
-                producer.init_transactions(timeout)?;
-                producer.begin_transaction()?;
-            }
-            Ok(Some(producer))
-        });
-        let asked = connecting.join_next().await.expect("it was just begun");
-        match asked {
-            Ok(Ok(Some(producer))) => Ok(Self { producer, inbox, message_bytes_max }),
-            Ok(Ok(None)) => Err(unreachable(config, inbox.news().trouble.take())),
-            Ok(Err(error)) => Err(not_fenced(&error, fence)),
-            Err(error) => Err(ConnectError::Outage(format!("the connecting thread: {error}"))),
+        // The lightest question that only a broker can answer.
+        let ask = move || match producer.client().fetch_cluster_id(timeout) {
+            Some(_) => Ok(producer),
+            None => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)),
+        };
+        match on_thread(connecting, ask).await? {
+            Ok(producer) => Ok(Self { producer, inbox, message_bytes_max }),
+            Err(_) => Err(unreachable(config, inbox.news().trouble.take())),
         }
+    }
+
+    /// Takes the fence: every earlier producer under that name is fenced off and its open transaction
+    /// aborted, and a transaction has begun.
+    ///
+    /// # Errors
+    /// See `Target::connect`.
+    ///
+    /// Cancel safety: as `open`.
+    pub(super) async fn take(
+        self,
+        fence: &FenceName,
+        config: &KafkaConfig,
+        connecting: &mut Connecting,
+    ) -> Result<Self, ConnectError> {
+        let Self { producer, inbox, message_bytes_max } = self;
+        let timeout = config.connect_timeout;
+        let take = move || {
+            producer.init_transactions(timeout)?;
+            producer.begin_transaction()?;
+            Ok(producer)
+        };
+        match on_thread(connecting, take).await? {
+            Ok(producer) => Ok(Self { producer, inbox, message_bytes_max }),
+            Err(error) => Err(not_fenced(&error, fence)),
+        }
+    }
+
+    /// Whether nothing has gone wrong with a broker so far.
+    pub(super) fn is_sound(&self) -> bool {
+        let news = self.inbox.news();
+        news.trouble.is_none() && news.broken.is_none()
     }
 
     /// For a thread that ends transactions.
@@ -168,9 +187,22 @@ impl Producer {
     }
 }
 
+/// Asks what blocks, one question at a time: one that was given up may be about to fence off everybody else.
+async fn on_thread(
+    connecting: &mut Connecting,
+    ask: impl FnOnce() -> Asked + Send + 'static,
+) -> Result<Asked, ConnectError> {
+    while let Some(earlier) = connecting.join_next().await {
+        discard(earlier).await;
+    }
+    connecting.spawn_blocking(ask);
+    let asked = connecting.join_next().await.expect("it was just begun");
+    asked.map_err(|error| ConnectError::Outage(format!("the connecting thread: {error}")))
+}
+
 /// Lets go of a producer that nobody waited for.
-async fn discard(connected: Result<Result<Option<PolledProducer>, KafkaError>, JoinError>) {
-    if let Ok(Ok(Some(producer))) = connected {
+async fn discard(asked: Result<Asked, JoinError>) {
+    if let Ok(Ok(producer)) = asked {
         let _ = tokio::task::spawn_blocking(move || drop(producer)).await;
     }
 }
@@ -216,9 +248,8 @@ fn unreachable(config: &KafkaConfig, trouble: Option<Trouble>) -> ConnectError {
 }
 
 /// Why the `transactional.id` could not be taken.
-fn not_fenced(error: &KafkaError, fence: Option<&FenceName>) -> ConnectError {
-    let name = fence.map(FenceName::as_str).unwrap_or_default();
-    let reason = format!("transactional id `{name}`: {}", transaction::describe(error));
+fn not_fenced(error: &KafkaError, fence: &FenceName) -> ConnectError {
+    let reason = format!("transactional id `{fence}`: {}", transaction::describe(error));
     match error.rdkafka_error_code() {
         Some(RDKafkaErrorCode::TransactionalIdAuthorizationFailed) => ConnectError::Configuration {
             reason,
