@@ -15,6 +15,7 @@ mod kafka_fault;
 mod kafka_fence;
 mod kafka_wire;
 mod row;
+mod stand_by;
 mod tls;
 mod unroutable;
 

@@ -8,7 +8,6 @@ use super::amqp::{self, Rabbit};
 use super::driver::Driver;
 use super::fence;
 use super::row::{WINDOW, parts, submission};
-use crate::support::patience::until;
 
 /// GIVEN a connected target WHEN another one with the same fence connects THEN it is told to wait, as
 /// long as the first is connected; and one of another outbox, or without a fence, is not.
@@ -31,9 +30,9 @@ async fn one_connection_holds_it() {
     let open = AmqpConfig { fence: AmqpFence::Off, ..amqp::config() };
     assert!(target(open).connect().await.is_ok(), "fence = \"none\"");
 
-    // The holder is not disturbed, and the fence ends with its connection.
+    // The holder is not disturbed.
     first.publish_all([submission(parts(1, "good.a"))], 1).await;
     assert_eq!(first.outcomes.confirmed, [1]);
     first.target.disconnect().await;
-    until("the fence to be free", async || second.connect().await.ok()).await;
+    second.connect().await.expect("the fence is free before the goodbye");
 }

@@ -24,10 +24,14 @@ pub(super) struct Outcomes {
 
 impl<T: Target> Driver<T> {
     pub(super) async fn connect(target: T) -> Self {
-        let mut driver =
-            Self { target, next: 1, outstanding: BTreeMap::new(), outcomes: Outcomes::default() };
+        let mut driver = Self::connected(target);
         driver.reconnect().await;
         driver
+    }
+
+    /// Of a target that is connected.
+    pub(super) fn connected(target: T) -> Self {
+        Self { target, next: 1, outstanding: BTreeMap::new(), outcomes: Outcomes::default() }
     }
 
     /// Connects (again); what had no answer stays without one.

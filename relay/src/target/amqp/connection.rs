@@ -116,7 +116,8 @@ impl Connection {
     /// the broker said so. Only for a connection on which nothing is unconfirmed.
     pub(super) async fn let_go(&mut self, fence: Option<&FenceName>) -> bool {
         let Some(fence) = fence else { return true };
-        let deleted = self.channel.queue_delete(fence.as_str().into(), QueueDeleteOptions::default());
+        let deleted =
+            self.channel.queue_delete(fence.as_str().into(), QueueDeleteOptions::default());
         matches!(tokio::time::timeout(FAREWELL_TIMEOUT, deleted).await, Ok(Ok(_)))
     }
 
