@@ -7,15 +7,11 @@
 use std::fmt;
 use std::str::FromStr;
 
-mod migrate;
-mod migration;
-mod print;
+mod inbox;
+pub mod migration;
 
-pub use migrate::{
-    Applied, DEFAULT_LOCK_TIMEOUT, MigrateError, Report, installed_version, migrate,
-};
-pub use migration::newest_version;
-pub use print::print;
+pub use inbox::{Report, installed_version, migrate, newest_version, print};
+pub use migration::{Applied, DEFAULT_LOCK_TIMEOUT, MigrateError};
 
 /// The schema's name when the configuration does not say otherwise.
 pub const DEFAULT_SCHEMA: &str = "outbox";

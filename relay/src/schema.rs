@@ -1,20 +1,21 @@
 //! The PostgreSQL schema that holds the outbox: its migrations, its doorbell.
 //!
-//! Its name, and how it comes into the SQL texts, is shared with the receivers' half:
-//! [`Schema::sql`] of `outbox-inbox`.
+//! Its name, how it comes into the SQL texts ([`Schema::sql`]) and the migration runner are shared with the
+//! receivers' half, `outbox-inbox`.
 
 mod doorbell;
 mod fit;
 pub(crate) mod identity;
 mod migrate;
-mod migration;
+mod outbox;
 mod print;
 
 pub use doorbell::{Doorbell, DoorbellReport, doorbell_installed};
 pub use fit::{misfit, refuse_misfit};
-pub use migrate::{
-    Applied, DEFAULT_LOCK_TIMEOUT, MigrateError, Options, Report, installed_version, migrate,
+pub use migrate::{Options, Report, migrate};
+pub use outbox::{installed_version, newest_version};
+pub use outbox_inbox::schema::{
+    Applied, DEFAULT_LOCK_TIMEOUT, DEFAULT_SCHEMA, MigrateError, SCHEMA_BYTES_MAX, Schema,
+    SchemaNameError,
 };
-pub use migration::newest_version;
-pub use outbox_inbox::schema::{DEFAULT_SCHEMA, SCHEMA_BYTES_MAX, Schema, SchemaNameError};
 pub use print::print;

@@ -96,7 +96,7 @@ async fn a_changed_checksum_is_refused() {
     let error = failure(&mut session, &Options::default()).await;
 
     assert!(matches!(error, MigrateError::Changed { version: 2, .. }));
-    assert_eq!(error.to_string(), "migration 2 (message) was applied with another checksum");
+    assert_eq!(error.to_string(), "outbox migration 2 (message) was applied with another checksum");
     assert!(error.hint().contains("never edited"));
 }
 
@@ -110,7 +110,7 @@ async fn a_database_that_is_newer_than_the_binary_is_refused() {
     let newest = newest_version();
     assert_eq!(
         error.to_string(),
-        format!("schema too new: the database has version 999, this binary knows {newest}")
+        format!("outbox too new: the database has version 999, this program knows {newest}")
     );
     assert_eq!(installed_version(&session, &Schema::default()).await.unwrap(), Some(999));
 }

@@ -1,114 +1,183 @@
-//! The numbered files of `schema/inbox/`, embedded in the library, and what of them is still to be applied.
+//! Numbered files of SQL that bring a database to a version, whoever ships them: the inbox here, and the
+//! outbox in the relay.
 
+mod error;
+mod print;
+mod run;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-use super::migrate::MigrateError;
+pub use error::MigrateError;
 
-/// One file of `schema/inbox/`.
+use super::Schema;
+
+/// Long enough for the writers' ordinary transactions to end, short enough that the writers
+/// which queue behind the waiting migration do not notice.
+pub const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// One file of a set.
 #[derive(Debug)]
-pub(super) struct Migration {
-    pub(super) version: i32,
-    pub(super) name: &'static str,
+pub struct Migration {
+    /// Its number.
+    pub version: i32,
+    /// Its noun, as in the file's name.
+    pub name: &'static str,
     /// As shipped: with `outbox` for the schema's name.
-    pub(super) sql: &'static str,
+    pub sql: &'static str,
 }
 
-macro_rules! migrations {
-    ($($version:literal $name:literal),* $(,)?) => {
-        &[$(Migration {
-            version: $version,
-            name: $name,
-            sql: include_str!(concat!("../../../schema/inbox/000", $version, "_", $name, ".sql")),
-        }),*]
-    };
+/// The files of one product, and what its runner says of them.
+#[derive(Debug)]
+pub struct MigrationSet {
+    /// The product, which is also the name of the lock: `outbox-inbox`.
+    pub product: &'static str,
+    /// What is installed, in messages: `inbox`.
+    pub noun: &'static str,
+    /// Where the files are, in the script that is printed: `schema/inbox`.
+    pub folder: &'static str,
+    /// The table of what was applied, without its schema.
+    pub record_table: &'static str,
+    /// The oldest server, as in `server_version_num`.
+    pub server_version_min: i32,
+    /// The same for people: `14.1`.
+    pub server_version_min_text: &'static str,
+    /// Ascending from 1 without a gap. A shipped file is never edited: append.
+    pub migrations: &'static [Migration],
 }
 
-/// Ascending from 1 without a gap. A shipped file is never edited: append.
-pub(super) const MIGRATIONS: &[Migration] = migrations![
-    1 "inbox",
-    2 "failure",
-    3 "idempotency",
-    4 "maintenance",
-];
+/// A migration that a run applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Applied {
+    /// Its number.
+    pub version: i32,
+    /// Its noun, as in the file's name.
+    pub name: &'static str,
+}
 
-/// The version that this library needs, and migrates to.
-#[must_use]
-pub fn newest_version() -> i32 {
-    MIGRATIONS.last().map_or(0, |migration| migration.version)
+/// A row of the table of what was applied.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Record {
+    version: i32,
+    checksum: String,
 }
 
 impl Migration {
     /// SHA-256 of the shipped text, so that it does not depend on the configured name.
-    pub(super) fn checksum(&self) -> String {
+    fn checksum(&self) -> String {
         Sha256::digest(self.sql).iter().map(|byte| format!("{byte:02x}")).collect()
     }
 }
 
-/// A row of `outbox.inbox_migration`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Record {
-    pub(super) version: i32,
-    pub(super) checksum: String,
+impl MigrationSet {
+    /// The version that a database has after all of them.
+    #[must_use]
+    pub fn newest_version(&self) -> i32 {
+        self.migrations.last().map_or(0, |migration| migration.version)
+    }
+
+    /// The text with the record table in place of `{records}`, and the schema's name.
+    fn sql(&self, schema: &Schema, text: &str) -> String {
+        schema.sql(&text.replace("{records}", &format!("outbox.{}", self.record_table)))
+    }
+
+    /// What every transaction begins with: settings of its own, the lock, the schema.
+    ///
+    /// The search path holds nothing that somebody else could have put an object into.
+    /// `CREATE SCHEMA IF NOT EXISTS` would demand the right to create one even where a DBA already did.
+    fn prologue(&self, schema: &Schema, lock_timeout: Duration) -> String {
+        let (quoted, product) = (format!("\"{schema}\""), self.product);
+        format!(
+            "SET LOCAL lock_timeout = {};
+SET LOCAL search_path = pg_catalog, pg_temp;
+SET LOCAL client_min_messages = warning;
+SELECT pg_advisory_xact_lock(hashtextextended('{product} migrate {schema}', 0));
+DO $prologue$
+BEGIN
+    IF to_regnamespace('{quoted}') IS NULL THEN
+        CREATE SCHEMA {quoted};
+    END IF;
+END
+$prologue$;
+",
+            lock_timeout.as_millis()
+        )
+    }
+
+    /// What is to be applied after these records (ascending by version), or why nothing may be.
+    fn outstanding(
+        &'static self,
+        records: &[Record],
+    ) -> Result<&'static [Migration], MigrateError> {
+        let (set, newest) = (self, self.newest_version());
+        let installed = records.last().map_or(0, |record| record.version);
+        if installed > newest {
+            return Err(MigrateError::TooNew { set, installed, newest });
+        }
+        for (index, migration) in self.migrations.iter().enumerate() {
+            let &Migration { version, name, .. } = migration;
+            match records.get(index) {
+                None => return Ok(&self.migrations[index..]),
+                Some(record) if record.version != version => {
+                    return Err(MigrateError::Missing { set, version, installed });
+                }
+                Some(record) if record.checksum != migration.checksum() => {
+                    return Err(MigrateError::Changed { set, version, name });
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(&[])
+    }
 }
 
-/// What is to be applied after these records (ascending by version), or why nothing may be.
-pub(super) fn outstanding(records: &[Record]) -> Result<&'static [Migration], MigrateError> {
-    let installed = records.last().map_or(0, |record| record.version);
-    if installed > newest_version() {
-        return Err(MigrateError::TooNew { installed, newest: newest_version() });
+impl fmt::Display for Migration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "migration {} ({})", self.version, self.name)
     }
-    for (index, migration) in MIGRATIONS.iter().enumerate() {
-        match records.get(index) {
-            None => return Ok(&MIGRATIONS[index..]),
-            Some(record) if record.version != migration.version => {
-                return Err(MigrateError::Missing { version: migration.version, installed });
-            }
-            Some(record) if record.checksum != migration.checksum() => {
-                return Err(MigrateError::Changed {
-                    version: migration.version,
-                    name: migration.name,
-                });
-            }
-            Some(_) => {}
-        }
+}
+
+/// For people; programs take the JSON form.
+impl fmt::Display for Applied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "applied   {:04} {}", self.version, self.name)
     }
-    Ok(&[])
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::schema::inbox::INBOX;
 
     fn records() -> Vec<Record> {
-        MIGRATIONS.iter().map(|m| Record { version: m.version, checksum: m.checksum() }).collect()
-    }
-
-    #[test]
-    fn versions_ascend_from_one_without_a_gap() {
-        let versions: Vec<_> = MIGRATIONS.iter().map(|m| m.version).collect();
-        let expected: Vec<_> = (1..=newest_version()).collect();
-        assert_eq!(versions, expected);
+        let records = INBOX.migrations.iter();
+        records.map(|m| Record { version: m.version, checksum: m.checksum() }).collect()
     }
 
     #[test]
     fn what_is_recorded_is_not_applied_again() {
-        assert_eq!(outstanding(&[]).unwrap().len(), MIGRATIONS.len());
-        assert_eq!(outstanding(&records()[..1]).unwrap()[0].version, 2);
-        assert!(outstanding(&records()).unwrap().is_empty());
+        assert_eq!(INBOX.outstanding(&[]).unwrap().len(), INBOX.migrations.len());
+        assert_eq!(INBOX.outstanding(&records()[..1]).unwrap()[0].version, 2);
+        assert!(INBOX.outstanding(&records()).unwrap().is_empty());
     }
 
     #[test]
     fn a_history_that_is_not_ours_is_refused() {
         let mut newer = records();
-        newer.push(Record { version: newest_version() + 1, checksum: String::new() });
-        assert!(matches!(outstanding(&newer), Err(MigrateError::TooNew { .. })));
+        newer.push(Record { version: INBOX.newest_version() + 1, checksum: String::new() });
+        assert!(matches!(INBOX.outstanding(&newer), Err(MigrateError::TooNew { .. })));
 
         let mut edited = records();
         edited[1].checksum = "0".repeat(64);
-        assert!(matches!(outstanding(&edited), Err(MigrateError::Changed { version: 2, .. })));
+        let changed = INBOX.outstanding(&edited);
+        assert!(matches!(changed, Err(MigrateError::Changed { version: 2, .. })));
 
         let mut gap = records();
         gap.remove(1);
-        assert!(matches!(outstanding(&gap), Err(MigrateError::Missing { version: 2, .. })));
+        let missing = INBOX.outstanding(&gap);
+        assert!(matches!(missing, Err(MigrateError::Missing { version: 2, .. })));
     }
 }

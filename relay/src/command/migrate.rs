@@ -86,16 +86,7 @@ pub async fn migrate(
 }
 
 fn failure(error: MigrateError) -> Failure {
-    let hint = error.hint();
-    let configuration = matches!(
-        error,
-        MigrateError::ServerTooOld { .. }
-            | MigrateError::Standby
-            | MigrateError::TooNew { .. }
-            | MigrateError::Changed { .. }
-            | MigrateError::Missing { .. }
-            | MigrateError::Forbidden { .. }
-    );
+    let (hint, configuration) = (error.hint(), error.is_configuration());
     let mut what = error.to_string();
     if let MigrateError::Database { source, .. } = &error {
         what = format!("{what}: {}", crate::database::describe(source));

@@ -75,7 +75,7 @@ fn render(report: &Report, granted: &[String]) -> String {
 }
 
 fn failure(error: MigrateError) -> Failure {
-    let hint = error.hint();
+    let (hint, configuration) = (error.hint(), error.is_configuration());
     let what = match &error {
         MigrateError::Database { source, .. } | MigrateError::Forbidden { source, .. } => {
             format!("{error}: {}", describe(source))
@@ -83,8 +83,5 @@ fn failure(error: MigrateError) -> Failure {
         _ => error.to_string(),
     };
     let text = anyhow!("{what}\nhint: {hint}");
-    match error {
-        MigrateError::LockTimeout { .. } | MigrateError::Database { .. } => Failure::Failed(text),
-        _ => Failure::Configuration(text),
-    }
+    if configuration { Failure::Configuration(text) } else { Failure::Failed(text) }
 }

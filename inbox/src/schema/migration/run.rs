@@ -1,0 +1,140 @@
+//! The migration runner: brings a database to the newest version, one transaction a migration.
+//!
+//! It can be run at any time, by several processes at once, on a database that applications are
+//! writing to: an advisory lock lets one at a time decide, and `lock_timeout` ends a wait for a
+//! table lock, behind which every writer would queue.
+
+use std::time::Duration;
+
+use tokio_postgres::{Client, IsolationLevel, Transaction};
+
+use super::{Applied, MigrateError, Migration, MigrationSet, Record};
+use crate::schema::Schema;
+
+const HAS_RECORDS: &str = "SELECT to_regclass('{records}') IS NOT NULL";
+
+impl MigrationSet {
+    /// Brings the database to the newest version; then runs `finish` in the last transaction, behind the same lock.
+    ///
+    /// Running it again changes nothing but what `finish` does. Not cancel-safe in its report, safe in its effects: a
+    /// dropped future leaves whole migrations behind, and the next run goes on from there.
+    ///
+    /// # Errors
+    /// See [`MigrateError`]; [`MigrateError::hint`] names the remedy.
+    pub async fn run<T>(
+        &'static self,
+        client: &mut Client,
+        schema: &Schema,
+        lock_timeout: Duration,
+        finish: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, MigrateError>,
+    ) -> Result<(Vec<Applied>, T), MigrateError> {
+        self.check_server(client).await?;
+        let mut applied = Vec::new();
+        loop {
+            let transaction = self.begin(client, schema, lock_timeout).await?;
+            // Read anew in each transaction: the lock was free between two of them.
+            let records = self.records(&transaction, schema).await?;
+            let Some(migration) = self.outstanding(&records)?.first() else {
+                let finished = finish(&transaction).await?;
+                commit(transaction).await?;
+                return Ok((applied, finished));
+            };
+            self.apply(&transaction, schema, migration)
+                .await
+                .map_err(|error| MigrateError::database(format!("applying {migration}"), error))?;
+            commit(transaction).await?;
+            applied.push(Applied { version: migration.version, name: migration.name });
+        }
+    }
+
+    /// The version that is installed; `None` if there is nothing of the set in this schema.
+    ///
+    /// # Errors
+    /// The database's, also when the role may not look into the schema.
+    pub async fn installed_version(
+        &self,
+        client: &Client,
+        schema: &Schema,
+    ) -> Result<Option<i32>, tokio_postgres::Error> {
+        let found = client.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?;
+        if !found.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        let text = self.sql(schema, "SELECT max(version) FROM {records}");
+        Ok(client.query_one(&text, &[]).await?.get(0))
+    }
+
+    async fn check_server(&'static self, client: &Client) -> Result<(), MigrateError> {
+        let row = client
+            .query_one(
+                "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
+                        pg_is_in_recovery()",
+                &[],
+            )
+            .await
+            .map_err(|error| MigrateError::database("looking at the server", error))?;
+        if row.get::<_, i32>(0) < self.server_version_min {
+            return Err(MigrateError::ServerTooOld { set: self, version: row.get(1) });
+        }
+        if row.get(2) {
+            return Err(MigrateError::Standby);
+        }
+        Ok(())
+    }
+
+    /// READ COMMITTED whatever the database's default is: under a snapshot taken before the wait for
+    /// the lock, the second of two runners would not see what the first applied.
+    async fn begin<'a>(
+        &self,
+        client: &'a mut Client,
+        schema: &Schema,
+        lock_timeout: Duration,
+    ) -> Result<Transaction<'a>, MigrateError> {
+        let begun = async {
+            let transaction =
+                client.build_transaction().isolation_level(IsolationLevel::ReadCommitted);
+            let transaction = transaction.read_only(false).start().await?;
+            transaction.batch_execute(&self.prologue(schema, lock_timeout)).await?;
+            Ok(transaction)
+        };
+        begun.await.map_err(|error| MigrateError::database("waiting for the migration lock", error))
+    }
+
+    async fn records(
+        &self,
+        transaction: &Transaction<'_>,
+        schema: &Schema,
+    ) -> Result<Vec<Record>, MigrateError> {
+        let read = async {
+            let found = transaction.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?;
+            if !found.get::<_, bool>(0) {
+                return Ok(Vec::new());
+            }
+            let text = self.sql(schema, "SELECT version, checksum FROM {records} ORDER BY version");
+            let rows = transaction.query(&text, &[]).await?;
+            let record =
+                |row: &tokio_postgres::Row| Record { version: row.get(0), checksum: row.get(1) };
+            Ok(rows.iter().map(record).collect())
+        };
+        read.await.map_err(|error| MigrateError::database("reading what was applied", error))
+    }
+
+    async fn apply(
+        &self,
+        transaction: &Transaction<'_>,
+        schema: &Schema,
+        migration: &Migration,
+    ) -> Result<(), tokio_postgres::Error> {
+        transaction.batch_execute(&schema.sql(migration.sql)).await?;
+        let text = "INSERT INTO {records} (version, name, checksum) VALUES ($1, $2, $3)";
+        let Migration { version, name, .. } = migration;
+        transaction
+            .execute(&self.sql(schema, text), &[version, name, &migration.checksum()])
+            .await?;
+        Ok(())
+    }
+}
+
+async fn commit(transaction: Transaction<'_>) -> Result<(), MigrateError> {
+    transaction.commit().await.map_err(|error| MigrateError::database("committing", error))
+}
