@@ -35,6 +35,7 @@ pub(crate) enum Command {
 const HELP: &str = "\
 ./dev bench [--quick|--full] [--only NAME[,NAME]...] [--runs N] [--set SECTION.KEY=VALUE]... [--output DIR]
 ./dev bench peers [OPTION...]      Debezium, a poller as written by hand, and ours
+./dev bench inbox [OPTION...]      what the receivers' half costs a database
 ./dev bench report [--output DIR]  docs/performance.md from what was measured
 
   --quick       fewer rows and one run: is it about as fast as yesterday? (below 5 minutes)
@@ -66,6 +67,7 @@ impl Arguments {
                 || words.next().ok_or_else(|| format!("{word} needs a value\n\n{}", help()));
             match word.as_str() {
                 "peers" => sections = Some(vec![Name::Peers]),
+                "inbox" => sections = Some(vec![Name::Inbox]),
                 "report" => report = true,
                 "--quick" => scale = Scale::Quick,
                 "--full" => scale = Scale::Full,

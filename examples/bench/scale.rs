@@ -76,6 +76,14 @@ impl Scale {
         }
     }
 
+    /// Rows of an inbox's day that has expired.
+    pub(crate) fn inbox_rows(self) -> u64 {
+        match self {
+            Self::Quick => 100_000,
+            Self::Usual | Self::Full => 1_000_000,
+        }
+    }
+
     /// As in the page.
     pub(crate) fn word(self) -> &'static str {
         match self {

@@ -12,7 +12,7 @@ use crate::figure::Figures;
 use crate::machine::Machine;
 use crate::rig::Rig;
 use crate::scale::Scale;
-use crate::{crash, drain, limit, peer, slope, steady, writer_cost};
+use crate::{crash, drain, inbox, limit, peer, slope, steady, writer_cost};
 
 /// A section, by its name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,11 +25,12 @@ pub(crate) enum Name {
     Crash,
     Slope,
     Peers,
+    Inbox,
 }
 
 impl Name {
     /// In the order of the page.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Limits,
         Self::Drain,
         Self::Steady,
@@ -37,11 +38,13 @@ impl Name {
         Self::Crash,
         Self::Slope,
         Self::Peers,
+        Self::Inbox,
     ];
 
-    /// Without the peers, which `./dev bench peers` measures.
+    /// Without the peers and the receivers' half, which `./dev bench peers` and `./dev bench inbox` measure.
     pub(crate) fn ours() -> Vec<Self> {
-        Self::ALL.into_iter().filter(|&name| name != Self::Peers).collect()
+        let own_command = |name: &Self| matches!(name, Self::Peers | Self::Inbox);
+        Self::ALL.into_iter().filter(|name| !own_command(name)).collect()
     }
 
     /// On the command line, and of the JSON file.
@@ -54,6 +57,7 @@ impl Name {
             Self::Crash => "crash",
             Self::Slope => "slope",
             Self::Peers => "peers",
+            Self::Inbox => "inbox",
         }
     }
 
@@ -76,6 +80,7 @@ impl Name {
             Self::Crash => "Duplicates after a crash",
             Self::Slope => "Along a long backlog",
             Self::Peers => "Side by side with peers",
+            Self::Inbox => "The receivers' half",
         }
     }
 }
@@ -90,6 +95,7 @@ pub(crate) async fn run(name: Name, rig: &Rig, arguments: &Arguments) -> Figures
         Name::Crash => crash::section(rig, arguments).await,
         Name::Slope => slope::section(rig, arguments).await,
         Name::Peers => peer::section(rig, arguments).await,
+        Name::Inbox => inbox::section(rig, arguments).await,
     }
 }
 

@@ -1,14 +1,11 @@
 //! What the relay costs those who write: transactions a second with and without it.
 
-use std::process::Stdio;
-
-use tokio::process::Command;
-
 use crate::arguments::Arguments;
 use crate::backlog::Backlog;
 use crate::drain::USUAL_PAYLOAD;
 use crate::figure::{Figures, Table};
 use crate::meter::Meter;
+use crate::pgbench::Load;
 use crate::queue::Kind;
 use crate::relay;
 use crate::rig::Rig;
@@ -83,26 +80,9 @@ async fn with_relay(
     [without, with, with / without * 100.0, percent(0), percent(1), relayed as f64 / seconds]
 }
 
-/// Transactions a second of PostgreSQL's own load generator.
-async fn pgbench(rig: &Rig, database: &Database, writers: usize, arguments: &Arguments) -> f64 {
-    let folder = tempfile::tempdir().expect("a temporary folder can be made");
-    let script = folder.path().join("insert.sql");
-    std::fs::write(&script, script_text()).expect("a script can be written");
-    let seconds = arguments.scale.writing().as_secs().to_string();
-    let mut command = Command::new(format!("{}/pgbench", rig.postgres.fact("BIN")));
-    command
-        .args(["--no-vacuum", "--protocol=prepared", "--jobs=2", "--time", &seconds])
-        .args(["--client", &writers.to_string(), "--file"])
-        .arg(&script)
-        .arg(&database.url)
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command.output().await.expect("pgbench can be run");
-    let text = String::from_utf8_lossy(&output.stdout);
-    let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "pgbench: {errors}");
-    let tps = text.lines().find_map(|line| line.strip_prefix("tps = ")?.split(' ').next());
-    tps.and_then(|tps| tps.parse().ok()).unwrap_or_else(|| panic!("pgbench said no tps: {text}"))
+async fn pgbench(rig: &Rig, database: &Database, clients: usize, arguments: &Arguments) -> f64 {
+    let (url, time) = (&database.url, arguments.scale.writing());
+    Load { url, script: &script_text(), clients, time, rate: None }.rate(rig).await
 }
 
 fn script_text() -> String {

@@ -15,6 +15,14 @@ const PROBING_READ: Duration = Duration::from_millis(5);
 /// Far more than a row takes, in a development build as well.
 const ROW_COST: Duration = Duration::from_micros(20);
 
+/// From this many rows in a read on, more are coming than one can be read for: a read and its publish cost the
+/// machine as much as some thirty rows. Below it every row is read at once.
+const STREAM_ROWS: usize = 4;
+/// Then the next read waits this long for each row of this one, up to the longest: the faster rows come, the
+/// more of them share a read, and the writers have the rest of the machine.
+const GATHER_PER_ROW: Duration = Duration::from_micros(500);
+const GATHER_MAX: Duration = Duration::from_millis(3);
+
 /// The pauses between reads that show nothing: doubling from the shortest to the longest.
 #[derive(Debug)]
 pub(super) struct Pace {
@@ -50,10 +58,16 @@ impl Pace {
         self.min.saturating_mul(1 << doublings).min(self.max)
     }
 
-    /// The least time from the beginning of a read that took `cost` to that of the next one.
+    /// The least time from the beginning of a read that took `cost` and showed all there was, to that of the next.
     pub(super) fn rest(cost: Duration, rows: usize) -> Duration {
-        let explained = ROW_COST * u32::try_from(rows).unwrap_or(u32::MAX);
-        if cost > PROBING_READ && cost > explained { cost * 3 } else { Duration::ZERO }
+        let count = u32::try_from(rows).unwrap_or(u32::MAX);
+        if cost > PROBING_READ && cost > ROW_COST * count {
+            cost * 3
+        } else if rows >= STREAM_ROWS {
+            GATHER_PER_ROW.saturating_mul(count).min(GATHER_MAX)
+        } else {
+            Duration::ZERO
+        }
     }
 }
 
@@ -136,7 +150,14 @@ mod tests {
     fn a_read_that_cost_more_than_it_showed_is_followed_by_a_rest() {
         assert_eq!(Pace::rest(60 * MS, 10), 180 * MS);
         assert_eq!(Pace::rest(4 * MS, 0), Duration::ZERO);
-        assert_eq!(Pace::rest(20 * MS, 1_500), Duration::ZERO);
+        assert_eq!(Pace::rest(20 * MS, 1_500), GATHER_MAX);
+    }
+
+    #[test]
+    fn the_faster_rows_come_the_longer_a_read_gathers() {
+        let cost = MS / 2;
+        assert_eq!([1, 3].map(|rows| Pace::rest(cost, rows)), [Duration::ZERO; 2]);
+        assert_eq!([4, 5, 100].map(|rows| Pace::rest(cost, rows)), [2 * MS, MS * 5 / 2, 3 * MS]);
     }
 
     #[test]
