@@ -110,7 +110,9 @@ impl Target for KafkaTarget {
         let producer = match self.at_hand.take() {
             Some(producer) if producer.is_sound() => producer,
             lost => {
-                lost.map(|producer| self.drop_aside(producer));
+                if let Some(producer) = lost {
+                    self.drop_aside(producer);
+                }
                 self.open().await?
             }
         };
