@@ -13,6 +13,7 @@ mod external;
 mod http;
 mod idempotency;
 mod kafka;
+mod language;
 mod maintenance;
 mod process;
 mod schema;
