@@ -32,7 +32,9 @@ mod keep;
 pub mod maintenance;
 mod message;
 mod outcome;
+mod passthrough;
 mod process;
+mod quota;
 mod record;
 mod replay;
 pub mod schema;
@@ -48,7 +50,8 @@ pub mod sqlx;
 
 pub use builder::{
     BuildError, Builder, DEFAULT_ATTEMPTS_MAX, DEFAULT_BACKOFF_MAX, DEFAULT_BACKOFF_MIN,
-    DEFAULT_CLAIM_WAIT, DEFAULT_HANDLER_TIMEOUT, DEFAULT_KEEP_BYTES_MAX, Inbox, LogKeys, OnStale,
+    DEFAULT_CLAIM_WAIT, DEFAULT_DUPLICATE_LOGS_PER_SECOND_MAX, DEFAULT_HANDLER_TIMEOUT,
+    DEFAULT_KEEP_BYTES_MAX, Inbox, LogKeys, OnStale,
 };
 pub use cause::Cause;
 pub use error::InboxError;

@@ -94,7 +94,8 @@ impl Stage {
     async fn assert_once(&self, consumer: &str, messages: &Messages) {
         assert_eq!(self.payments().await, 2);
         assert_eq!(self.session.count("SELECT count(DISTINCT id) FROM payment").await, 2);
-        let failure = "SELECT message_id, attempts, parked_at IS NOT NULL, convert_from(payload, 'UTF8')
+        let failure =
+            "SELECT message_id, attempts, parked_at IS NOT NULL, convert_from(payload, 'UTF8')
              FROM outbox.inbox_failure WHERE consumer = $1";
         let rows = self.session.query(failure, &[&consumer]).await.unwrap();
         assert_eq!(rows.len(), 1);

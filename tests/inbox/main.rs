@@ -18,3 +18,4 @@ mod maintenance;
 mod process;
 mod schema;
 mod sqlx;
+mod telemetry;
