@@ -12,6 +12,9 @@ use crate::message::Message;
 use crate::outcome::Park;
 use crate::verdict::Verdict;
 
+#[cfg(all(test, feature = "http"))]
+mod rules;
+
 /// The names of the metrics. They go through the `metrics` facade, to whatever recorder the application has.
 pub mod metric {
     /// Counter; `consumer`, `verdict` (`fresh` counts commits; `passthrough` is [`Inbox::passthrough`]'s), `cause`.

@@ -2,6 +2,7 @@
 //! with -9 after its COMMIT and before its acknowledgement.
 
 mod node;
+mod page;
 mod program;
 mod python;
 
