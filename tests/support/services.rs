@@ -42,28 +42,14 @@ impl Services {
         variable("OUTBOX_TEST_DIR").into()
     }
 
-    /// The Python that has the packages of the examples.
-    pub(crate) fn python() -> PathBuf {
-        variable("OUTBOX_TEST_PYTHON").into()
-    }
-
-    /// The folder of the packages that `examples/python` imports.
-    pub(crate) fn python_packages() -> PathBuf {
-        variable("OUTBOX_TEST_PYTHON_PACKAGES").into()
-    }
-
-    /// The folder with the `node_modules` of `examples/node`.
-    pub(crate) fn node_packages() -> PathBuf {
-        variable("OUTBOX_TEST_NODE_PACKAGES").into()
-    }
-
     /// The program that starts private instances of a service.
     pub(crate) fn brokers() -> PathBuf {
         variable("OUTBOX_TEST_BROKERS").into()
     }
 }
 
-fn variable(name: &str) -> String {
+/// What `./dev` says under this name.
+pub(crate) fn variable(name: &str) -> String {
     match std::env::var(name) {
         Ok(value) if !value.is_empty() => value,
         _ => panic!("{name} is not set; hint: run ./dev test"),

@@ -9,7 +9,7 @@ use super::program::Program;
 use super::{Messages, Stage, example};
 use crate::kafka::{publish, topic};
 use crate::support::patience::PATIENCE;
-use crate::support::services::Services;
+use crate::support::services::{Services, variable};
 
 const CONSUMER: &str = "billing-node";
 
@@ -17,7 +17,7 @@ fn consumer(stage: &Stage, topic: &str) -> Program {
     let mut command = Command::new("node");
     command
         .arg(example("node/consumer.js"))
-        .env("NODE_PATH", Services::node_packages().join("node_modules"))
+        .env("NODE_PATH", format!("{}/node_modules", variable("OUTBOX_TEST_NODE_PACKAGES")))
         .env("DATABASE_URL", &stage.url)
         .env("KAFKA_BROKERS", Services::kafka())
         .env("TOPIC", topic);

@@ -6,13 +6,13 @@ use super::program::Program;
 use super::{Messages, Stage, example};
 use crate::amqp::{Queue, properties};
 use crate::support::patience::until;
-use crate::support::services::Services;
+use crate::support::services::{Services, variable};
 
 fn consumer(stage: &Stage, queue: &Queue) -> Program {
-    let mut command = Command::new(Services::python());
+    let mut command = Command::new(variable("OUTBOX_TEST_PYTHON"));
     command
         .arg(example("python/consumer.py"))
-        .env("PYTHONPATH", Services::python_packages())
+        .env("PYTHONPATH", variable("OUTBOX_TEST_PYTHON_PACKAGES"))
         .env("PYTHONUNBUFFERED", "1")
         // The sources of the tree are nobody's to write to.
         .env("PYTHONDONTWRITEBYTECODE", "1")
