@@ -57,7 +57,7 @@ impl Log {
     }
 
     fn all(&self) -> impl Iterator<Item = Value> {
-        let lines: Vec<_> = self.text().lines().map(|line| serde_json::from_str(line)).collect();
+        let lines: Vec<_> = self.text().lines().map(serde_json::from_str).collect();
         lines.into_iter().map(Result::unwrap)
     }
 }
