@@ -5,6 +5,7 @@ use std::time::Instant;
 
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
+use tracing::{Instrument, info_span};
 
 use crate::builder::Inbox;
 use crate::claim::count;
@@ -67,7 +68,9 @@ impl Inbox {
 
         let transaction = begin(client).await.ok()?;
         let since = Instant::now();
-        let verdicts = self.claim_batch(&transaction, &ids, prints).await.ok()?;
+        let span = info_span!("inbox.claim", messaging.batch.message_count = ids.len());
+        let claims = self.claim_batch(&transaction, &ids, prints).instrument(span);
+        let verdicts = claims.await.ok()?;
         self.claimed(since.elapsed());
         let fresh = ids.iter().zip(&verdicts).filter(|(_, v)| **v == Verdict::Fresh);
         let fresh: Vec<&str> = fresh.map(|(id, _)| *id).collect();

@@ -1,9 +1,11 @@
 //! An inbox, and what it is set to.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::claim::Texts;
+use crate::quota::Quota;
 use crate::schema::Schema;
 
 /// Longer than an ordinary handler holds the claim of a message that was delivered twice at once.
@@ -19,6 +21,8 @@ pub const DEFAULT_BACKOFF_MIN: Duration = Duration::from_secs(1);
 pub const DEFAULT_BACKOFF_MAX: Duration = Duration::from_secs(300);
 /// What is kept of a parked message; larger payloads are left to the broker's dead letters.
 pub const DEFAULT_KEEP_BYTES_MAX: usize = 256 * 1024;
+/// A person reads the first ones; the counter has them all.
+pub const DEFAULT_DUPLICATE_LOGS_PER_SECOND_MAX: u32 = 10;
 
 /// As the table's CHECK has it.
 const CONSUMER_BYTES_MAX: usize = 100;
@@ -54,6 +58,8 @@ pub struct Inbox {
     pub(crate) on_stale: OnStale,
     pub(crate) keep_bytes_max: Option<usize>,
     pub(crate) log_keys: LogKeys,
+    /// Of the records about duplicates; all clones have one.
+    pub(crate) quota: Arc<Quota>,
 }
 
 /// Why there is no such inbox.
@@ -99,6 +105,7 @@ impl Inbox {
             on_stale: OnStale::Park,
             keep_bytes_max: Some(DEFAULT_KEEP_BYTES_MAX),
             log_keys: LogKeys::Plain,
+            quota: Arc::new(Quota::new(DEFAULT_DUPLICATE_LOGS_PER_SECOND_MAX)),
         };
         Builder { inbox, schema: Schema::default() }
     }
@@ -176,6 +183,14 @@ impl Builder {
     #[must_use]
     pub fn log_keys(mut self, log_keys: LogKeys) -> Self {
         self.inbox.log_keys = log_keys;
+        self
+    }
+
+    /// So many records "duplicate ignored" the log gets in a second; how many were left out stands in the
+    /// next one (`left_out`). Default [`DEFAULT_DUPLICATE_LOGS_PER_SECOND_MAX`].
+    #[must_use]
+    pub fn duplicate_logs_per_second_max(mut self, records: u32) -> Self {
+        self.inbox.quota = Arc::new(Quota::new(records));
         self
     }
 

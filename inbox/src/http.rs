@@ -50,7 +50,7 @@ mod problem;
 mod replay;
 mod retain;
 mod scope;
-mod telemetry;
+pub(crate) mod telemetry;
 mod transaction;
 mod transactional;
 

@@ -28,6 +28,6 @@ pub use request::{
     DEFAULT_LEASE, DEFAULT_TTL, FINGERPRINT_BYTES_MAX, KEY_BYTES_MAX, KeyRequest, ResumeAt,
     SCOPE_BYTES_MAX,
 };
-pub use step::{External, StepError, Steps};
+pub use step::{External, STEP_REPLAYS, StepError, Steps};
 pub use table::KeyTable;
 pub use verdict::{Begin, Claim, Lease, STARTED};

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_postgres::{Client, IsolationLevel, Transaction};
-use tracing::{Instrument, Span, info_span};
+use tracing::Instrument;
 use uuid::Uuid;
 
 use crate::backoff::fraction;
@@ -16,6 +16,7 @@ use crate::keep::{Kept, storable};
 use crate::message::Message;
 use crate::outcome::{Outcome, Park};
 use crate::record::Record;
+use crate::telemetry::{claim_span, handler_span};
 use crate::verdict::Verdict;
 
 /// A clock may be a day behind the producer's.
@@ -67,10 +68,11 @@ impl Inbox {
         let transaction = begin(client).await?;
         let fingerprint = self.compare.then(|| message.fingerprint());
         let since = Instant::now();
-        let claim = self.claim(&transaction, id, fingerprint).instrument(info_span!("inbox.claim"));
-        let Claim { verdict, attempt } = claim.await?;
+        let span = claim_span();
+        let claim = self.claim(&transaction, id, fingerprint).instrument(span.clone()).await?;
         self.claimed(since.elapsed());
-        Span::current().record("inbox.verdict", verdict.as_str());
+        self.found(&span, &claim);
+        let Claim { verdict, attempt } = claim;
         if let Some(outcome) = self.not_fresh(message, verdict) {
             // It wrote nothing.
             transaction.rollback().await.map_err(InboxError::of)?;
@@ -79,10 +81,9 @@ impl Inbox {
                 Err(why) => self.park(client, message, why).await,
             };
         }
-        Span::current().record("inbox.attempt", attempt);
         let since = Instant::now();
-        let handled = match tokio::time::timeout(self.handler_timeout, handler(&transaction)).await
-        {
+        let handling = handler(&transaction).instrument(handler_span(attempt));
+        let handled = match tokio::time::timeout(self.handler_timeout, handling).await {
             Ok(handled) => handled,
             Err(_) => Err(HandlerError::timeout(self.handler_timeout)),
         };

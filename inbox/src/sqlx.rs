@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use ::sqlx::{Connection, PgConnection, Row};
-use tracing::{Instrument, Span, info_span};
+use tracing::Instrument;
 
 use crate::builder::Inbox;
 use crate::claim::{Claim, Failed, count};
@@ -14,6 +14,7 @@ use crate::id::MessageId;
 use crate::message::Message;
 use crate::outcome::Outcome;
 use crate::record::Record;
+use crate::telemetry::{claim_span, handler_span};
 use crate::verdict::{UnknownVerdict, Verdict};
 
 /// [`Inbox::process`] on a connection of sqlx.
@@ -53,10 +54,11 @@ where
     let mut transaction = connection.begin_with(begin).await.map_err(InboxError::of)?;
     let fingerprint = inbox.compare.then(|| message.fingerprint());
     let since = Instant::now();
-    let claim = claim(inbox, &mut transaction, id, fingerprint);
-    let Claim { verdict, attempt } = claim.instrument(info_span!("inbox.claim")).await?;
+    let span = claim_span();
+    let claim = claim(inbox, &mut transaction, id, fingerprint).instrument(span.clone()).await?;
     inbox.claimed(since.elapsed());
-    Span::current().record("inbox.verdict", verdict.as_str());
+    inbox.found(&span, &claim);
+    let Claim { verdict, attempt } = claim;
     if let Some(outcome) = inbox.not_fresh(message, verdict) {
         transaction.rollback().await.map_err(InboxError::of)?;
         return match outcome {
@@ -64,9 +66,9 @@ where
             Err(why) => inbox.park(connection, message, why).await,
         };
     }
-    Span::current().record("inbox.attempt", attempt);
     let since = Instant::now();
-    let handled = tokio::time::timeout(inbox.handler_timeout, handler(&mut transaction)).await;
+    let handling = handler(&mut transaction).instrument(handler_span(attempt));
+    let handled = tokio::time::timeout(inbox.handler_timeout, handling).await;
     let handled = handled.unwrap_or_else(|_| Err(HandlerError::timeout(inbox.handler_timeout)));
     inbox.handled(since.elapsed(), handled.as_ref().err());
     let failure = match handled {

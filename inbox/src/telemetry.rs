@@ -6,13 +6,20 @@ use tracing::{Span, debug, info, info_span, warn};
 
 use crate::builder::{Inbox, LogKeys};
 use crate::cause::Cause;
+use crate::claim::Claim;
 use crate::handler::{Failure, HandlerError};
 use crate::message::Message;
 use crate::outcome::Park;
+use crate::verdict::Verdict;
+
+#[cfg(all(test, feature = "http"))]
+mod rules;
 
 /// The names of the metrics. They go through the `metrics` facade, to whatever recorder the application has.
 pub mod metric {
-    /// Counter; `consumer`, `verdict` (`fresh` counts commits), `cause`.
+    /// Counter; `consumer`, `verdict` (`fresh` counts commits; `passthrough` is [`Inbox::passthrough`]'s), `cause`.
+    ///
+    /// [`Inbox::passthrough`]: crate::Inbox::passthrough
     pub const CLAIMS: &str = "inbox_claims_total";
     /// Counter; `consumer`, `reason`: attempts that failed, and deliveries that went back.
     pub const RETRIES: &str = "inbox_retries_total";
@@ -27,6 +34,20 @@ pub mod metric {
     pub const HANDLER_DURATION: &str = "inbox_handler_duration_seconds";
     /// Histogram; `consumer`: which attempt succeeded.
     pub const ATTEMPTS: &str = "inbox_delivery_attempts";
+}
+
+/// The span around a claim.
+pub(crate) fn claim_span() -> Span {
+    info_span!(
+        "inbox.claim",
+        inbox.verdict = tracing::field::Empty,
+        inbox.attempt = tracing::field::Empty
+    )
+}
+
+/// The span around a handler.
+pub(crate) fn handler_span(attempt: u32) -> Span {
+    info_span!("inbox.handler", inbox.attempt = attempt)
 }
 
 impl Inbox {
@@ -48,6 +69,16 @@ impl Inbox {
             inbox.verdict = tracing::field::Empty,
             inbox.attempt = tracing::field::Empty,
         )
+    }
+
+    /// What a claim said, on its own span and on the message's, which is the current one.
+    pub(crate) fn found(&self, span: &Span, claim: &Claim) {
+        for span in [span, &Span::current()] {
+            span.record("inbox.verdict", claim.verdict.as_str());
+            if claim.verdict == Verdict::Fresh {
+                span.record("inbox.attempt", claim.attempt);
+            }
+        }
     }
 
     pub(crate) fn claimed(&self, took: Duration) {
@@ -84,10 +115,12 @@ impl Inbox {
         );
     }
 
-    /// The one record that tells a person why a message had no effect.
+    /// The one record that tells a person why a message had no effect. A flood of them is cut short; the
+    /// counter is exact.
     pub(crate) fn duplicate_ignored(&self, message: &Message<'_>, decision: &'static str) {
         let cause = message.cause().as_str();
         self.count_claim(decision, cause);
+        let Some(left_out) = self.quota.admit() else { return };
         let (message_id, key_hash) = self.logged(message);
         info!(
             consumer = self.consumer,
@@ -97,8 +130,14 @@ impl Inbox {
             cause,
             correlation_id = message.correlation_id(),
             trace_id = message.trace_id(),
+            left_out = (left_out > 0).then_some(left_out),
             "duplicate ignored"
         );
+    }
+
+    /// A message that nothing is claimed for.
+    pub(crate) fn passed(&self, message: &Message<'_>) {
+        self.count_claim("passthrough", message.cause().as_str());
     }
 
     pub(crate) fn retried(&self, message: &Message<'_>, failure: &HandlerError, attempt: u32) {

@@ -3,6 +3,7 @@
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::support::consumer::KafkaDestination;
 use crate::support::database::Database;
 use crate::support::patience::until;
 use crate::support::relay::{RelayConfig, RelayProcess, quoted, raw_command};
@@ -125,6 +126,43 @@ async fn the_doctor_finds_what_outlives_the_inbox() {
         .await;
     let (code, text) = consumer.say(&["doctor"]).await;
     assert!(code == 78 && text.contains("default partition"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_doctor_asks_kafka_how_long_it_keeps_a_topic() {
+    // GIVEN an inbox that remembers 14 days, and topics that keep their records for less, more, and ever
+    let consumer = Consumer::new().await;
+    let config = Stage::both(Database::create().await).await;
+    let config = config.set("inbox.billing.database", "url", quoted(&consumer.database.url)).config;
+    let mut topics = Vec::new();
+    for settings in [
+        ("retention.ms", "604800000"),
+        ("retention.ms", "2592000000"),
+        ("cleanup.policy", "compact"),
+    ] {
+        let name = format!("doctor-{}", Uuid::now_v7());
+        KafkaDestination::create_with(&Services::kafka(), &name, 1, 1, &[settings]).await;
+        topics.push(name);
+    }
+    // WHEN the doctor is told what the consumer reads
+    let ask = async |topic: &str| {
+        let arguments = ["inbox", "doctor", "--kafka-topic", topic];
+        let output = crate::support::relay::command(&config, &arguments).await;
+        let text = String::from_utf8(output.stdout).unwrap();
+        let line = text.lines().find(|line| line.contains(topic)).unwrap().to_owned();
+        (output.status.code().unwrap(), line)
+    };
+    // THEN
+    for (topic, code, words) in [
+        (&topics[0], 0, "7.0 days, and the inbox remembers"),
+        (&topics[1], 78, "again after 30.0 days"),
+        (&topics[2], 78, "again at any time"),
+    ] {
+        let (found, line) = ask(topic).await;
+        assert!(found == code && line.contains(words), "{found} {line}");
+    }
+    let (code, line) = ask("no-such-topic").await;
+    assert!(code == 78 && line.contains("no-such-topic"), "{code} {line}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

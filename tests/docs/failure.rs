@@ -2,6 +2,7 @@
 
 use std::fs;
 
+use super::named::{is_test, quoted};
 use super::repository;
 use crate::support::chaos::Fault;
 
@@ -9,20 +10,11 @@ use crate::support::chaos::Fault;
 fn what_the_failures_are_shown_by_is_there() {
     let text = fs::read_to_string(repository().join("docs/failure.md")).unwrap();
     let mut named = 0;
-    for name in text.split('`').skip(1).step_by(2) {
+    for name in quoted(&text) {
         if let Some(cell) = name.strip_prefix("chaos ") {
             assert!(Fault::named(cell).is_some(), "there is no cell {cell}");
-        } else if let Some((module, test)) = name.rsplit_once("::")
-            // A command is no name.
-            && !name.contains(' ')
-        {
-            let file = repository().join("tests").join(module.replace("::", "/"));
-            let is_module = file.join(test).with_extension("rs").exists();
-            let source = fs::read_to_string(file.with_extension("rs")).unwrap_or_default();
-            assert!(
-                is_module || source.contains(&format!("fn {test}(")),
-                "there is no test {name}"
-            );
+        } else if let Some(is_there) = is_test(name) {
+            assert!(is_there, "there is no test {name}");
         } else {
             continue;
         }

@@ -16,23 +16,22 @@ use crate::support::id;
 use crate::support::patience::wait_for;
 use crate::support::services::Services;
 
-/// A quorum queue with a dead letter queue behind it, and a consumer of either.
-struct Stage {
-    queue: String,
+/// A quorum queue with a dead letter queue behind it.
+pub(crate) struct Queue {
+    pub(crate) name: String,
+    pub(crate) dead: String,
     _connection: Connection,
     channel: Channel,
-    deliveries: Consumer,
-    dead: Consumer,
 }
 
-impl Stage {
-    async fn new() -> Self {
+impl Queue {
+    pub(crate) async fn declare() -> Self {
         let connection =
             Connection::connect(&Services::amqp(), ConnectionProperties::default()).await.unwrap();
         let channel = connection.create_channel().await.unwrap();
         channel.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
-        let queue = format!("inbox-{}", id::new());
-        let dead = format!("{queue}.dead");
+        let name = format!("inbox-{}", id::new());
+        let dead = format!("{name}.dead");
         let mut arguments = FieldTable::default();
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("quorum".into()));
         arguments.insert("x-dead-letter-exchange".into(), AMQPValue::LongString("".into()));
@@ -41,19 +40,44 @@ impl Stage {
             AMQPValue::LongString(dead.as_str().into()),
         );
         let options = QueueDeclareOptions::durable();
-        channel.queue_declare(short(&queue), options, arguments).await.unwrap();
+        channel.queue_declare(short(&name), options, arguments).await.unwrap();
         channel.queue_declare(short(&dead), options, FieldTable::default()).await.unwrap();
-        channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
-        let deliveries = consume(&channel, &queue).await;
-        let dead = consume(&channel, &dead).await;
-        Self { queue, _connection: connection, channel, deliveries, dead }
+        Self { name, dead, _connection: connection, channel }
+    }
+
+    pub(crate) async fn publish(&self, properties: BasicProperties, payload: &[u8]) {
+        let options = BasicPublishOptions::default();
+        let publish =
+            self.channel.basic_publish("".into(), short(&self.name), options, payload, properties);
+        publish.await.unwrap().await.unwrap();
+    }
+
+    /// How many messages wait in a queue.
+    pub(crate) async fn depth(&self, queue: &str) -> u32 {
+        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+        let found = self.channel.queue_declare(short(queue), options, FieldTable::default()).await;
+        found.unwrap().message_count()
+    }
+}
+
+/// A queue, and a consumer of either.
+struct Stage {
+    queue: Queue,
+    deliveries: Consumer,
+    dead: Consumer,
+}
+
+impl Stage {
+    async fn new() -> Self {
+        let queue = Queue::declare().await;
+        queue.channel.basic_qos(1, BasicQosOptions::default()).await.unwrap();
+        let deliveries = consume(&queue.channel, &queue.name).await;
+        let dead = consume(&queue.channel, &queue.dead).await;
+        Self { queue, deliveries, dead }
     }
 
     async fn publish(&self, properties: BasicProperties, payload: &[u8]) {
-        let options = BasicPublishOptions::default();
-        let publish =
-            self.channel.basic_publish("".into(), short(&self.queue), options, payload, properties);
-        publish.await.unwrap().await.unwrap();
+        self.queue.publish(properties, payload).await;
     }
 }
 
@@ -70,7 +94,7 @@ fn short(text: &str) -> ShortString {
     ShortString::try_new(text).unwrap()
 }
 
-fn properties(id: &str, headers: &[(&str, &str)]) -> BasicProperties {
+pub(crate) fn properties(id: &str, headers: &[(&str, &str)]) -> BasicProperties {
     let mut table = FieldTable::default();
     for (name, value) in headers {
         table.insert(short(name), AMQPValue::LongString((*value).into()));
@@ -91,7 +115,7 @@ async fn a_delivery_is_settled_by_what_became_of_it() {
         transaction.execute("INSERT INTO payment VALUES ('p', 10)", &[]).await?;
         Ok(())
     };
-    let queue = stage.queue.clone();
+    let queue = stage.queue.name.clone();
 
     // GIVEN a message that comes from a relay WHEN its consumer dies after COMMIT and before the ack
     let id = id::new();
@@ -137,7 +161,7 @@ async fn a_poison_message_is_tried_as_often_as_it_may_and_is_dead_then() {
     let mut session = Database::create().await.connect().await;
     let inbox = Inbox::builder("billing").attempts_max(3).build().unwrap();
     let mut stage = Stage::new().await;
-    let (queue, id) = (stage.queue.clone(), id::new());
+    let (queue, id) = (stage.queue.name.clone(), id::new());
     stage.publish(properties(&id, &[]), b"poison").await;
     // GIVEN a handler that always fails WHEN each outcome is settled
     for attempt in 1..=3 {

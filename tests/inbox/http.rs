@@ -4,7 +4,6 @@ mod conformance;
 mod crash;
 mod handler;
 mod leased;
-mod meter;
 mod race;
 mod server;
 mod transactional;

@@ -14,7 +14,7 @@ use crate::support::id;
 use crate::support::patience::{PATIENCE, wait_for};
 use crate::support::services::Services;
 
-async fn topic() -> String {
+pub(crate) async fn topic() -> String {
     let topic = format!("inbox-{}", id::new());
     let admin: AdminClient<DefaultClientContext> =
         ClientConfig::new().set("bootstrap.servers", Services::kafka()).create().unwrap();
@@ -37,14 +37,14 @@ fn consumer(topic: &str) -> StreamConsumer {
 }
 
 /// Through the queue of a producer of its own, which is flushed: the record is there then.
-fn publish(topic: &str, id: &str, replay: bool) {
+pub(crate) fn publish(topic: &str, id: &str, payload: &str, replay: bool) {
     let producer: FutureProducer =
         ClientConfig::new().set("bootstrap.servers", Services::kafka()).create().unwrap();
     let mut headers = OwnedHeaders::new().insert(Header { key: "id", value: Some(id) });
     if replay {
         headers = headers.insert(Header { key: "x-outbox-replay", value: Some("r") });
     }
-    let record = FutureRecord::to(topic).key("k").payload("10").headers(headers);
+    let record = FutureRecord::to(topic).key("k").payload(payload).headers(headers);
     let sent = producer.send_result(record);
     assert!(sent.is_ok());
     producer.flush(PATIENCE).unwrap();
@@ -60,7 +60,7 @@ async fn a_record_is_settled_by_what_became_of_it() {
     session.run(PAYMENTS).await;
     let inbox = Inbox::builder("billing").build().unwrap();
     let (topic, id) = (topic().await, id::new());
-    publish(&topic, &id, false);
+    publish(&topic, &id, "10", false);
     let pay = async |transaction: &tokio_postgres::Transaction<'_>| {
         transaction.execute("INSERT INTO payment VALUES ('p', 10)", &[]).await?;
         Ok(())
@@ -93,7 +93,7 @@ async fn a_record_is_settled_by_what_became_of_it() {
     outbox_inbox::rdkafka::settle(&second, &record, outcome.settle()).unwrap();
 
     // WHEN the relay replays it THEN it is at another place, and a duplicate still
-    publish(&topic, &id, true);
+    publish(&topic, &id, "10", true);
     let record = next(&second).await;
     let message = outbox_inbox::rdkafka::message(&record);
     let outcome = inbox.process(&mut session, &message, pay).await.unwrap();

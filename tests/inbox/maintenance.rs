@@ -166,4 +166,11 @@ async fn the_figures_say_when_the_inbox_will_stop() {
     let stats = look().await;
     assert_eq!((stats.partitions_ahead, stats.parked, stats.retrying), (9, 1, 0));
     assert!(stats.maintained_at.is_some() && stats.bytes > 0);
+    // One attempt with a key is at work, of another nobody has heard again.
+    let key = "SELECT outbox.idempotency_begin('pay', $1, '\\x01', $2::text::interval)";
+    for (name, lease) in [("here", "1 hour"), ("lost", "0")] {
+        session.execute(key, &[&name, &lease]).await.unwrap();
+    }
+    let stats = look().await;
+    assert_eq!((stats.keys_in_progress, stats.keys_expired), (1, 1));
 }

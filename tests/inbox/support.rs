@@ -11,3 +11,5 @@ pub(crate) mod session;
 pub(crate) mod database;
 pub(crate) mod id;
 pub(crate) mod lock;
+pub(crate) mod log;
+pub(crate) mod meter;

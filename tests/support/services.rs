@@ -48,7 +48,8 @@ impl Services {
     }
 }
 
-fn variable(name: &str) -> String {
+/// What `./dev` says under this name.
+pub(crate) fn variable(name: &str) -> String {
     match std::env::var(name) {
         Ok(value) if !value.is_empty() => value,
         _ => panic!("{name} is not set; hint: run ./dev test"),

@@ -21,7 +21,7 @@ const CORRELATION_BYTES_MAX: usize = 128;
 
 /// What became of a request, as a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     Started,
     Resumed,
     Replay,
@@ -36,7 +36,22 @@ pub(super) enum Verdict {
 }
 
 impl Verdict {
-    pub(super) fn label(self) -> &'static str {
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 11] = [
+        Self::Started,
+        Self::Resumed,
+        Self::Replay,
+        Self::InProgress,
+        Self::Unknown,
+        Self::Mismatch,
+        Self::Missing,
+        Self::Invalid,
+        Self::Unkeyed,
+        Self::Refused,
+        Self::Unavailable,
+    ];
+
+    pub(crate) fn label(self) -> &'static str {
         match self {
             Self::Started => "started",
             Self::Resumed => "resumed",

@@ -19,6 +19,9 @@ use super::table::KeyTable;
 use super::verdict::{Begin, Lease};
 use crate::connection::Connections;
 
+/// Steps that were not made again, by `step`.
+pub const STEP_REPLAYS: &str = "idempotency_step_replays_total";
+
 /// What there is to do for a message with external steps.
 #[derive(Debug)]
 pub enum External {
@@ -115,8 +118,7 @@ impl Steps {
     {
         let mut lease = self.lease.lock().await;
         if let Some(result) = recorded(lease.checkpoint.as_ref(), step) {
-            metrics::counter!("idempotency_step_replays_total", "step" => step.to_owned())
-                .increment(1);
+            metrics::counter!(STEP_REPLAYS, "step" => step.to_owned()).increment(1);
             return serde_json::from_value(result.clone()).map_err(StepError::Result);
         }
         let key = downstream_key(&lease.scope, &lease.key, step);

@@ -17,6 +17,10 @@ pub mod gauge {
     pub const PARKED: &str = "inbox_parked";
     /// Seconds since 1970.
     pub const MAINTAINED: &str = "inbox_maintenance_last_success_timestamp_seconds";
+    /// Idempotency keys whose attempt is at work.
+    pub const KEYS_IN_PROGRESS: &str = "idempotency_in_progress";
+    /// Idempotency keys whose attempt was lost, and that nobody has taken up.
+    pub const KEYS_EXPIRED: &str = "idempotency_expired_leases";
 }
 
 /// How an inbox does.
@@ -38,8 +42,13 @@ pub struct Stats {
     pub parked: i64,
     /// When the maintenance last ran, in seconds since 1970.
     pub maintained_at: Option<f64>,
+    /// Idempotency keys whose attempt is at work.
+    pub keys_in_progress: i64,
+    /// Idempotency keys whose attempt was lost: to be resumed, or for a person to look at.
+    pub keys_expired: i64,
 }
 
+// The view idempotency_state is its owner's, a consumer may ask the table.
 // A gap ends the count: the first day without a partition is the day on which the inbox stops.
 const STATS: &str = "
 WITH today AS (SELECT (now() AT TIME ZONE 'UTC')::date AS day),
@@ -57,7 +66,9 @@ SELECT
     (SELECT coalesce(sum(greatest(reltuples, 0)), 0)::int8 FROM partition),
     (SELECT count(*) FROM outbox.inbox_failure WHERE parked_at IS NULL),
     (SELECT count(*) FROM outbox.inbox_failure WHERE parked_at IS NOT NULL),
-    extract(epoch FROM horizon.maintained_at)::float8
+    extract(epoch FROM horizon.maintained_at)::float8,
+    (SELECT count(*) FROM outbox.idempotency_key WHERE status IS NULL AND lease_until > now()),
+    (SELECT count(*) FROM outbox.idempotency_key WHERE status IS NULL AND lease_until <= now())
 FROM outbox.inbox_horizon AS horizon";
 
 /// Looks at an inbox.
@@ -75,6 +86,8 @@ pub async fn stats(client: &Client, schema: &Schema) -> Result<Stats, Error> {
         retrying: row.get(5),
         parked: row.get(6),
         maintained_at: row.get(7),
+        keys_in_progress: row.get(8),
+        keys_expired: row.get(9),
     })
 }
 
@@ -91,6 +104,8 @@ impl Stats {
         set(gauge::HORIZON, self.horizon);
         set(gauge::BYTES, exact(self.bytes));
         set(gauge::PARKED, exact(self.parked));
+        set(gauge::KEYS_IN_PROGRESS, exact(self.keys_in_progress));
+        set(gauge::KEYS_EXPIRED, exact(self.keys_expired));
         if let Some(at) = self.maintained_at {
             set(gauge::MAINTAINED, at);
         }

@@ -7,6 +7,7 @@ mod limit;
 mod polled;
 mod producer;
 mod record;
+pub mod setting;
 mod transaction;
 
 use std::collections::{BTreeSet, VecDeque};

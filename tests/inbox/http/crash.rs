@@ -3,8 +3,8 @@
 use outbox_inbox::http::{Mode, UNRECORDED};
 use serde_json::json;
 
-use super::meter::counted;
 use super::server::Shop;
+use crate::support::meter::counted;
 use crate::support::patience::until;
 
 #[tokio::test]

@@ -6,8 +6,8 @@ use outbox_inbox::http::{LEASE_LOST, Mode};
 use outbox_inbox::idempotency::ResumeAt;
 use serde_json::json;
 
-use super::meter::counted;
 use super::server::Shop;
+use crate::support::meter::counted;
 
 /// The lease of a process that is no more.
 const END_LEASES: &str = "UPDATE outbox.idempotency_key SET lease_until = clock_timestamp() - interval '1 s' WHERE status IS NULL";

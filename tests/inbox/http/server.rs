@@ -20,8 +20,8 @@ use tokio::task::JoinSet;
 use tokio_postgres::NoTls;
 
 use super::handler::{self, Stage};
-use super::meter;
 use crate::support::database::Database;
+use crate::support::meter;
 use crate::support::patience::wait_for;
 use crate::support::session::Session;
 

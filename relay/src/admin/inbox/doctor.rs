@@ -20,9 +20,9 @@ const SAMPLE_ROWS: i64 = 10_000;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Window {
     /// Whose.
-    pub name: &'static str,
-    /// So long after it was first sent.
-    pub duration: Duration,
+    pub name: String,
+    /// So long after it was first sent; `None`: for ever.
+    pub duration: Option<Duration>,
 }
 
 /// Everything that is to be said of an inbox.
@@ -129,18 +129,21 @@ FROM (SELECT message_id FROM outbox.inbox_undated LIMIT $1) AS sample";
 fn retention(kept: Duration, window: &Window) -> Finding {
     let days = |duration: Duration| format!("{:.1} days", duration.as_secs_f64() / 86_400.0);
     let Window { name, duration } = window;
-    if *duration > kept {
-        return Finding::fail(
+    match duration {
+        Some(duration) if *duration <= kept => Finding::ok(
+            name,
+            format!("{}, and the inbox remembers {}", days(*duration), days(kept)),
+        ),
+        _ => Finding::fail(
             name,
             format!(
-                "may bring a message again after {}, and the inbox remembers {}: such a message is refused as stale, or done twice if its id has no day",
-                days(*duration),
+                "may bring a message again {}, and the inbox remembers {}: such a message is refused as stale, or done twice if its id has no day",
+                duration.map_or("at any time".to_owned(), |d| format!("after {}", days(d))),
                 days(kept)
             ),
             "a longer retention of the inbox, or a shorter one there",
-        );
+        ),
     }
-    Finding::ok(name, format!("{}, and the inbox remembers {}", days(*duration), days(kept)))
 }
 
 #[cfg(test)]
@@ -152,8 +155,10 @@ mod tests {
 
     #[test]
     fn what_outlives_the_inbox_is_found() {
-        let window = |days| Window { name: "kafka", duration: DAY * days };
-        assert_eq!(retention(DAY * 14, &window(7)).level, Level::Ok);
-        assert_eq!(retention(DAY * 14, &window(30)).level, Level::Fail);
+        let level =
+            |duration| retention(DAY * 14, &Window { name: "kafka".to_owned(), duration }).level;
+        assert_eq!(level(Some(DAY * 7)), Level::Ok);
+        assert_eq!(level(Some(DAY * 30)), Level::Fail);
+        assert_eq!(level(None), Level::Fail);
     }
 }

@@ -5,11 +5,12 @@ use std::time::Duration;
 use anyhow::anyhow;
 
 use super::place::PlaceArgs;
-use crate::admin::check::{self, Level};
+use crate::admin::check::{self, Finding, Level};
 use crate::admin::inbox::doctor::{self, Window};
 use crate::command::{age, link, output};
-use crate::config::Config;
+use crate::config::{BrokerConfig, Config, KafkaConfig};
 use crate::exit::Failure;
+use crate::target::kafka::setting::{Retention, retention};
 
 /// Arguments of `inbox doctor`.
 #[derive(Debug, clap::Args)]
@@ -19,7 +20,13 @@ pub struct DoctorArgs {
     /// How long Kafka keeps the consumed topics (`retention.ms`): compared with the inbox's retention.
     #[arg(long, value_name = "AGE", value_parser = age::parse)]
     kafka_retention: Option<Duration>,
-    /// How long a message may be a dead letter before somebody sends it again.
+    /// A topic that the consumer reads: its retention is asked of the Kafka of the configuration. May be repeated.
+    #[arg(long, value_name = "TOPIC")]
+    kafka_topic: Vec<String>,
+    /// With --kafka-topic: the target with that Kafka; not needed if there is one only.
+    #[arg(long, value_name = "NAME", requires = "kafka_topic")]
+    target: Option<String>,
+    /// How long a message may be a dead letter before somebody sends it again. RabbitMQ does not tell a queue's `x-message-ttl` over AMQP.
     #[arg(long, value_name = "AGE", value_parser = age::parse)]
     dead_letter_ttl: Option<Duration>,
     /// How far back the producer's outbox can be replayed (`retention.keep` there).
@@ -30,20 +37,41 @@ pub struct DoctorArgs {
     json: bool,
 }
 
+const UNASKED: &str = "the topic's name, the right DescribeConfigs, or --kafka-retention";
+
 pub(super) async fn run(
     args: DoctorArgs,
     load: impl FnOnce() -> Result<Config, Failure>,
 ) -> Result<(), Failure> {
-    let windows: Vec<Window> = [
+    let mut windows: Vec<Window> = [
         ("kafka retention", args.kafka_retention),
         ("dead letters", args.dead_letter_ttl),
         ("outbox retention", args.outbox_retention),
     ]
     .into_iter()
-    .filter_map(|(name, duration)| Some(Window { name, duration: duration? }))
+    .filter_map(|(name, duration)| {
+        Some(Window { name: name.to_owned(), duration: Some(duration?) })
+    })
     .collect();
-    let (session, schema) = args.place.connect(load).await?;
-    let findings = doctor::doctor(&session, &schema, &windows).await.map_err(link::in_database)?;
+    let mut unasked = Vec::new();
+    let connected = if args.kafka_topic.is_empty() {
+        args.place.connect(load).await?
+    } else {
+        let config = load()?;
+        for topic in &args.kafka_topic {
+            let kafka = kafka(&config, args.target.as_deref())?;
+            let name = format!("topic {topic}");
+            match retention(kafka, topic).await {
+                Ok(Retention::ForEver) => windows.push(Window { name, duration: None }),
+                Ok(Retention::For(age)) => windows.push(Window { name, duration: Some(age) }),
+                Err(reason) => unasked.push(Finding::down(&name, reason, UNASKED)),
+            }
+        }
+        args.place.connect(|| Ok(config)).await?
+    };
+    let (session, schema) = connected;
+    let found = doctor::doctor(&session, &schema, &windows).await.map_err(link::in_database)?;
+    let findings = [found, unasked].concat();
     output::answer(args.json, &findings, || crate::command::check::render(&findings))?;
     let failed = findings.iter().filter(|finding| finding.level >= Level::Down).count();
     match check::worst(&findings) {
@@ -51,5 +79,20 @@ pub(super) async fn run(
         Level::Down | Level::Fail => {
             Err(Failure::Configuration(anyhow!("{failed} of {} checks failed", findings.len())))
         }
+    }
+}
+
+/// The Kafka of the target of this name, or of the only one that has one.
+fn kafka<'a>(config: &'a Config, target: Option<&str>) -> Result<&'a KafkaConfig, Failure> {
+    let all = config.targets.iter().filter_map(|known| match &known.broker {
+        BrokerConfig::Kafka(kafka) if target.is_none_or(|name| name == known.name) => Some(kafka),
+        _ => None,
+    });
+    match all.collect::<Vec<_>>().as_slice() {
+        [kafka] => Ok(kafka),
+        found => Err(Failure::Usage(anyhow!(
+            "which Kafka? {} targets of the configuration are meant\nhint: --target NAME, of one of type kafka",
+            found.len()
+        ))),
     }
 }

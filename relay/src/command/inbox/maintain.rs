@@ -79,12 +79,14 @@ fn render(report: &Report) -> String {
 fn render_stats(stats: &Stats) -> String {
     let maintained = stats.maintained_at.map_or("never", |_| "yes");
     format!(
-        "partitions ahead  {} days\nkept from         {}\nrows              {} (estimated)\nbytes             {}\nretrying          {}\nparked            {}\nmaintained        {maintained}\n",
+        "partitions ahead  {} days\nkept from         {}\nrows              {} (estimated)\nbytes             {}\nretrying          {}\nparked            {}\nmaintained        {maintained}\nkeys in progress  {}\nkeys lost         {}\n",
         stats.partitions_ahead,
         stats.kept_from,
         stats.rows_estimated,
         stats.bytes,
         stats.retrying,
         stats.parked,
+        stats.keys_in_progress,
+        stats.keys_expired,
     )
 }

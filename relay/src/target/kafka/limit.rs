@@ -3,17 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use rdkafka::ClientConfig;
-use rdkafka::admin::{AdminClient, AdminOptions, ResourceSpecifier};
-use rdkafka::client::DefaultClientContext;
 use tokio::task::JoinSet;
 
-const LIMIT: &str = "max.message.bytes";
+use super::setting::settings;
 
-/// Without an answer, or without the right to ask, the reason names the setting alone.
-const TIMEOUT: Duration = Duration::from_secs(5);
+const LIMIT: &str = "max.message.bytes";
 
 /// What is known of one topic's limit.
 #[derive(Debug, Clone)]
@@ -52,11 +48,9 @@ impl Limits {
     }
 
     async fn look(self, topic: String, properties: ClientConfig) {
-        let Ok(admin) = properties.create::<AdminClient<DefaultClientContext>>() else { return };
-        let options = AdminOptions::new().request_timeout(Some(TIMEOUT));
-        let answers = admin.describe_configs([&ResourceSpecifier::Topic(&topic)], &options).await;
-        let answer = answers.ok().and_then(|answers| answers.into_iter().next()?.ok());
-        let limit = answer.and_then(|config| config.get(LIMIT)?.value.clone());
+        // Without an answer, or without the right to ask, the reason names the setting alone.
+        let settings = settings(&properties, &topic).await.ok();
+        let limit = settings.and_then(|settings| settings.get(LIMIT)?.value.clone());
         if let Some(bytes) = limit {
             self.lock().insert(topic, Limit::Known(bytes));
         }
