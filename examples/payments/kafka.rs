@@ -7,7 +7,7 @@ use rdkafka::error::KafkaError;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::arguments::Topic;
+use super::arguments::Topic;
 
 /// Consumes until it is told to stop; librdkafka itself waits for a broker that went away.
 pub(crate) async fn consume(

@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::Transaction;
 use uuid::Uuid;
 
-use crate::provider::Charge;
+use super::provider::Charge;
 
 const INSERT: &str =
     "INSERT INTO payments (payment_id, account, amount, charge) VALUES ($1, $2, $3, $4)";

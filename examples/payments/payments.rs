@@ -10,9 +10,9 @@ use outbox_inbox::{HandlerError, Inbox, Message, Outcome, Settle};
 use tokio_postgres::{NoTls, Transaction};
 use tracing::warn;
 
-use crate::arguments::Settings;
-use crate::payment::Payment;
-use crate::provider::{ChargeError, Provider};
+use super::arguments::Settings;
+use super::payment::Payment;
+use super::provider::{ChargeError, Provider};
 
 /// The step's name is part of the provider's key: it never changes.
 const CHARGE: &str = "charge";
@@ -20,11 +20,11 @@ const CHARGE: &str = "charge";
 const PAUSE: Duration = Duration::from_millis(500);
 
 pub(crate) struct Payments {
-    inbox: Inbox,
+    pub(crate) inbox: Inbox,
     /// Each handler holds one connection of it.
-    pool: Pool,
+    pub(crate) pool: Pool,
     steps: ExternalSteps,
-    provider: Provider,
+    pub(crate) provider: Provider,
 }
 
 /// What became of a message; `Err` is nothing that the message can help.

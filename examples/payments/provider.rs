@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::json;
 use uuid::Uuid;
 
-use crate::payment::Payment;
+use super::payment::Payment;
 
 /// The handler's transaction is open meanwhile.
 const TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,7 +10,7 @@ use outbox_inbox::{Message, Settle};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use crate::arguments::Queue;
+use super::arguments::Queue;
 
 /// Before a broker that went away is tried again.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(500);
