@@ -1,7 +1,7 @@
 //! The four consumers, each a process, started again whenever it ends.
 
 use std::collections::HashMap;
-use std::fs::{File, OpenOptions};
+use std::fs::OpenOptions;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
@@ -40,6 +40,8 @@ type Pids = Arc<Mutex<HashMap<String, u32>>>;
 /// How a consumer is started.
 struct Member {
     name: String,
+    /// What it says of errors, in all its lives.
+    log: PathBuf,
     arguments: Vec<String>,
     environment: Vec<(&'static str, String)>,
 }
@@ -94,8 +96,10 @@ fn members(rig: &Rig) -> Vec<Member> {
         ("PAYMENTS_KAFKA", rig.kafka.brokers.clone()),
     ];
     environment.extend(rig.mistake.map(|mistake| (CONTROL_VARIABLE, mistake.name().to_owned())));
-    let member =
-        |name: String, arguments| Member { name, arguments, environment: environment.clone() };
+    let member = |name: String, arguments| {
+        let log = Services::folder().join(format!("proof-{}-{name}.log", rig.amqp.queue));
+        Member { name, log, arguments, environment: environment.clone() }
+    };
     let of_rabbitmq = (1..=2).map(|n| member(format!("rabbitmq-{n}"), rabbitmq.clone()));
     let of_kafka = (1..=2).map(|n| {
         let name = format!("kafka-{n}");
@@ -116,7 +120,7 @@ async fn supervise(
     let mut ends = ends.into_iter();
     while !stop.is_cancelled() {
         let end = ends.next();
-        let (mut child, log) = member.spawn(end);
+        let mut child = member.spawn(end);
         let pid = child.id().expect("it was just started");
         let shared = || pids.lock().expect("nobody panics while holding the pids");
         shared().insert(member.name.clone(), pid);
@@ -135,7 +139,7 @@ async fn supervise(
             (Some(KILLED), _) => tally.count(KILLED_BY_SIGNAL),
             _ if stopped && status.success() => {}
             _ => {
-                let (name, log) = (&member.name, log.display());
+                let (name, log) = (&member.name, member.log.display());
                 tally.problem(format!("{name} ended with {status}; its log: {log}"));
                 // It would do so again, and again.
                 return;
@@ -145,26 +149,18 @@ async fn supervise(
 }
 
 impl Member {
-    fn spawn(&self, end: Option<(CrashPoint, u64)>) -> (Child, PathBuf) {
-        let (log, file) = self.log();
-        let child = Command::new(program())
+    fn spawn(&self, end: Option<(CrashPoint, u64)>) -> Child {
+        let log = OpenOptions::new().create(true).append(true).open(&self.log);
+        Command::new(program())
             .args(&self.arguments)
             .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .envs(end.map(|(point, pass)| point.variable(pass)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
-            .stderr(file)
+            .stderr(log.expect("a log can be opened"))
             .kill_on_drop(true)
             .spawn()
-            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()));
-        (child, log)
-    }
-
-    /// Of all its lives.
-    fn log(&self) -> (PathBuf, File) {
-        let path = Services::folder().join(format!("proof-{}.log", self.name));
-        let file = OpenOptions::new().create(true).append(true).open(&path);
-        (path, file.expect("a log can be opened"))
+            .unwrap_or_else(|error| panic!("cannot start {}: {error}", program().display()))
     }
 }
 
