@@ -18,6 +18,9 @@ pub(crate) fn print(verdict: &Verdict) {
         let word = if line.holds() { "" } else { "  WRONG" };
         println!("{:<52} {:>9} {:>9}{word}", line.what, line.expected, line.found);
     }
+    for problem in &verdict.problems {
+        println!("WRONG: {problem}");
+    }
     let word = if verdict.holds() { "proved" } else { "NOT PROVED" };
     println!("\n{word}: doing it twice has the effect of doing it once");
 }

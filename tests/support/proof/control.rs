@@ -8,10 +8,9 @@ use super::crew::Crew;
 use super::found::{Found, Wanted};
 use super::plan::Plan;
 use super::request;
-use super::rig::{Rig, TARGETS};
+use super::rig::Rig;
 use super::run::{Running, consume};
 use super::verdict::Verdict;
-use crate::support::progress::wait_settled;
 
 const MESSAGES: usize = 60;
 
@@ -84,7 +83,7 @@ async fn judge(mistake: Option<Mistake>, seed: u64) -> Verdict {
     let wanted = Wanted::read(&rig).await;
     if mistake == Some(Mistake::CheckThenInsert) {
         // Its second call can only be that of the other broker's consumer, which has found nothing either.
-        rig.provider.hold(*wanted.good.keys().next().expect("there are requests"));
+        rig.provider.hold(*wanted.by_both.iter().next().expect("there are requests"));
     }
     // Whoever claims first is lost: it is only not known which of them that is.
     let ends = || match mistake {
@@ -92,10 +91,7 @@ async fn judge(mistake: Option<Mistake>, seed: u64) -> Verdict {
         _ => Vec::new(),
     };
     let crew = Crew::start(&rig, ends);
-    let running = Running::start(&rig, Vec::new());
-    wait_settled(&requests, TARGETS.len()).await;
-    consume(&rig, crew).await;
-    running.stop().await;
+    Running::start(&rig, Vec::new()).while_it_runs(consume(&rig, crew)).await;
     let found = Found::read(&rig, &wanted).await;
     Verdict::of(&wanted, &found, &rig.tally)
 }

@@ -1,4 +1,4 @@
-//! When everything was consumed.
+//! When everything was sent, and when it was consumed.
 
 use std::time::{Duration, Instant};
 
@@ -10,36 +10,54 @@ use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 
 use super::rig::Rig;
 use crate::support::consumer::{AmqpDestination, KafkaDestination};
-use crate::support::patience::{LOOK_INTERVAL, PATIENCE};
+use crate::support::patience::PATIENCE;
 
 /// For one question to Kafka.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What is still to be consumed.
+/// Each look costs the services more than [`LOOK_INTERVAL`](crate::support::patience::LOOK_INTERVAL) allows.
+const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Before the relay has made its ledgers nothing is pending.
+const UNSENT: &str = "\
+SELECT CASE WHEN (SELECT count(*) FROM outbox.ledger) < 2 THEN -1
+            ELSE (SELECT count(*) FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')) END";
+
+/// What is still to be done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct Left {
+    /// For the relay, of both targets.
+    pub(crate) unsent: i64,
     /// Ready in RabbitMQ; what a consumer has in hand is not among it.
     pub(crate) rabbitmq: u32,
     /// Behind the committed positions in Kafka.
     pub(crate) kafka: i64,
 }
 
-/// Waits until nothing is left to be handed out.
-///
+/// Waits until the relay has sent everything.
+pub(crate) async fn wait_sent(rig: &Rig) {
+    wait(rig, |left| left.unsent == 0).await;
+}
+
+/// Waits until everything was sent and nothing is left to be handed out.
+pub(crate) async fn wait_consumed(rig: &Rig) {
+    wait(rig, |left| *left == Left::default()).await;
+}
+
 /// # Panics
 /// When nothing has moved for [`PATIENCE`].
-pub(crate) async fn wait(rig: &Rig) {
+async fn wait(rig: &Rig, done: impl Fn(&Left) -> bool) {
     let (mut last, mut moved) = (Left::default(), Instant::now());
     loop {
         let left = left(rig).await;
-        if left == Left::default() {
+        if done(&left) {
             return;
         }
         if left != last {
             (last, moved) = (left, Instant::now());
         }
-        assert!(moved.elapsed() < PATIENCE, "nothing is consumed any more: {left:?}");
-        tokio::time::sleep(LOOK_INTERVAL * 10).await;
+        assert!(moved.elapsed() < PATIENCE, "nothing moves any more: {left:?}");
+        tokio::time::sleep(LOOK_INTERVAL).await;
     }
 }
 
@@ -47,12 +65,13 @@ pub(crate) async fn left(rig: &Rig) -> Left {
     let kafka = rig.kafka.clone();
     // The client blocks its thread.
     let kafka = tokio::task::spawn_blocking(move || lag(&kafka));
+    let unsent = rig.requests.connect().await.count(UNSENT).await;
     let rabbitmq = ready(&rig.amqp).await.expect("RabbitMQ says how much is ready");
-    Left { rabbitmq, kafka: kafka.await.expect("the lag was asked for") }
+    Left { unsent, rabbitmq, kafka: kafka.await.expect("the lag was asked for") }
 }
 
 /// How many messages of a queue are ready.
-pub(crate) async fn ready(queue: &AmqpDestination) -> lapin::Result<u32> {
+async fn ready(queue: &AmqpDestination) -> lapin::Result<u32> {
     let connection = Connection::connect(&queue.url, ConnectionProperties::default()).await?;
     let channel = connection.create_channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::durable() };

@@ -4,14 +4,20 @@ use std::collections::{HashMap, HashSet};
 
 use uuid::Uuid;
 
+use super::request::{BY_BOTH, BY_KAFKA};
 use super::rig::Rig;
 use crate::support::session::Session;
 
 /// What was asked for.
+#[derive(Default)]
 pub(crate) struct Wanted {
     /// Id and amount of what can be paid.
     pub(crate) good: HashMap<Uuid, i64>,
     pub(crate) poison: HashSet<Uuid>,
+    /// Of the poison, what comes by RabbitMQ.
+    pub(crate) dead_letters: usize,
+    /// Of the good ones, those that come by both brokers.
+    pub(crate) by_both: HashSet<Uuid>,
 }
 
 /// What came of it. Two of them are equal if nothing has changed.
@@ -41,17 +47,27 @@ pub(crate) struct Found {
 impl Wanted {
     pub(crate) async fn read(rig: &Rig) -> Self {
         let session = rig.requests.connect().await;
-        let rows = session.query("SELECT payment_id, amount, good FROM request", &[]).await;
+        let rows = session.query("SELECT payment_id, amount, good, topic FROM request", &[]).await;
         let rows = rows.expect("the requests can be read");
-        let (mut good, mut poison) = (HashMap::new(), HashSet::new());
+        let mut wanted = Self::default();
         for row in rows {
-            if row.get(2) {
-                good.insert(row.get(0), row.get(1));
-            } else {
-                poison.insert(row.get(0));
+            let (id, topic) = (row.get(0), row.get::<_, &str>(3));
+            if !row.get::<_, bool>(2) {
+                wanted.poison.insert(id);
+                wanted.dead_letters += usize::from(topic != BY_KAFKA);
+                continue;
+            }
+            wanted.good.insert(id, row.get(1));
+            if topic == BY_BOTH {
+                wanted.by_both.insert(id);
             }
         }
-        Self { good, poison }
+        wanted
+    }
+
+    /// Deliveries of the good ones, if each is published once.
+    pub(crate) fn deliveries(&self) -> usize {
+        self.good.len() + self.by_both.len()
     }
 
     pub(crate) fn sum(&self) -> i64 {

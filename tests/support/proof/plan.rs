@@ -29,7 +29,8 @@ impl Plan {
             messages,
             poison,
             crashes: 3,
-            relay_crashes: 5,
+            // After five short lives in a row it would send one message at a time, to find who is to blame.
+            relay_crashes: 4,
             strikes: 4,
             failures_per_mille: 100,
         }

@@ -5,9 +5,16 @@ use crate::support::rng::Rng;
 use crate::support::session::Session;
 
 pub(crate) const TABLE: &str = "\
-CREATE TABLE request (payment_id uuid PRIMARY KEY, account text NOT NULL, amount bigint NOT NULL, good boolean NOT NULL)";
+CREATE TABLE request (
+    payment_id uuid PRIMARY KEY, topic text NOT NULL, account text NOT NULL, amount bigint NOT NULL, good boolean NOT NULL
+)";
 
-pub(crate) const TOPIC: &str = "payment.requested";
+/// Comes by both brokers, and is published twice while everything ends.
+pub(crate) const BY_BOTH: &str = "payment.requested";
+/// These come by one broker, and once until the last replay: a consumer that loses what it has acknowledged
+/// would be healed by any other copy.
+pub(crate) const BY_RABBITMQ: &str = "payment.requested.rabbitmq";
+pub(crate) const BY_KAFKA: &str = "payment.requested.kafka";
 
 /// An account whose charges the provider never manages.
 pub(crate) const CURSED: &str = "cursed";
@@ -16,15 +23,16 @@ pub(crate) const CURSED: &str = "cursed";
 const BATCH_ROWS: usize = 25;
 
 const WRITE: &str = "\
-INSERT INTO request (payment_id, account, amount, good)
+INSERT INTO request (payment_id, topic, account, amount, good)
 SELECT outbox.publish(
-        'payment.requested', r.account, jsonb_build_object('account', r.account, 'amount', r.amount), NULL,
+        r.topic, r.account, jsonb_build_object('account', r.account, 'amount', r.amount), NULL,
         'PaymentRequested'),
-    r.account, r.amount, r.good
-FROM unnest($1::text[], $2::bigint[], $3::boolean[]) AS r (account, amount, good)";
+    r.topic, r.account, r.amount, r.good
+FROM unnest($1::text[], $2::text[], $3::bigint[], $4::boolean[]) AS r (topic, account, amount, good)";
 
 #[derive(Debug, Clone)]
 struct Request {
+    topic: &'static str,
     account: String,
     /// In cents.
     amount: i64,
@@ -34,10 +42,11 @@ struct Request {
 /// Commits all requests of the plan.
 pub(crate) async fn write(session: &Session, plan: &Plan) {
     for batch in requests(plan).chunks(BATCH_ROWS) {
+        let topics: Vec<&str> = batch.iter().map(|r| r.topic).collect();
         let accounts: Vec<&str> = batch.iter().map(|r| r.account.as_str()).collect();
         let amounts: Vec<i64> = batch.iter().map(|r| r.amount).collect();
         let good: Vec<bool> = batch.iter().map(|r| r.good).collect();
-        let written = session.execute(WRITE, &[&accounts, &amounts, &good]).await;
+        let written = session.execute(WRITE, &[&topics, &accounts, &amounts, &good]).await;
         written.unwrap_or_else(|error| panic!("the requests cannot be written: {error:?}"));
     }
 }
@@ -48,7 +57,9 @@ fn requests(plan: &Plan) -> Vec<Request> {
     let mut requests: Vec<Request> = Vec::with_capacity(plan.messages);
     while requests.len() < plan.messages {
         let account = format!("account-{}", rng.below(50));
-        let one = Request { account, amount: 100 + rng.below(20_000) as i64, good: true };
+        // Half of them by both, a quarter by each.
+        let topic = [BY_BOTH, BY_RABBITMQ, BY_BOTH, BY_KAFKA][requests.len() / 2 % 4];
+        let one = Request { topic, account, amount: 100 + rng.below(20_000) as i64, good: true };
         requests.extend([one.clone(), one]);
     }
     requests.truncate(plan.messages);

@@ -76,6 +76,19 @@ impl Rig {
         let relay = RelayConfig::new(&requests.url_as(&relay_role))
             .target(TARGETS[0], &Destination::Amqp(through))
             .target(TARGETS[1], &Destination::Kafka(kafka.clone()))
+            .set(
+                "target.amqp",
+                "route",
+                routes(
+                    request::BY_RABBITMQ,
+                    &format!("exchange = {name:?}, routing_key = \"all\""),
+                ),
+            )
+            .set(
+                "target.kafka",
+                "route",
+                routes(request::BY_KAFKA, &format!("kafka_topic = {name:?}")),
+            )
             .set("log", "level", quoted("outbox_relay=info,warn"));
 
         let tally = Arc::new(Tally::default());
@@ -98,6 +111,13 @@ impl Rig {
             mistake,
         }
     }
+}
+
+/// What goes to a target: what goes to both, and what goes to this one.
+fn routes(by_it: &str, destination: &str) -> String {
+    let topics = [request::BY_BOTH, by_it];
+    let route = |topic| format!("{{ topic = {topic:?}, {destination} }}");
+    format!("[{}]", topics.map(route).join(", "))
 }
 
 /// Inbox, payments, and a role that may do what a consumer does, and no more.

@@ -16,7 +16,6 @@ use super::plan::Plan;
 use super::rig::{Rig, TARGETS};
 use super::verdict::Verdict;
 use super::{relay, request};
-use crate::support::progress::wait_settled;
 use crate::support::relay::command;
 use crate::support::rng::Rng;
 
@@ -26,43 +25,57 @@ pub(crate) struct Running {
     stop: CancellationToken,
 }
 
-/// Everything twice under every fault, and once more when all is quiet.
+/// Everything under every fault, and once more when all is quiet.
 pub(crate) async fn run(plan: &Plan) -> Verdict {
     let rig = Rig::set(plan, None).await;
     let mut rng = Rng::new(plan.seed);
     let schedule = Schedule::of(plan, &mut rng);
-    let (mut ends, strikes) = (rng.fork(), rng.fork());
-    // Each confirm of a batch is a pass.
-    let passes_max = (plan.messages / 10).max(1) as u64;
+    let (ends, strikes) = (rng.fork(), rng.fork());
+    // Each confirm is a pass, and there are two for a message.
+    let passes_max = (plan.messages / 4).max(1) as u64;
     let passes = (0..plan.relay_crashes).map(|_| 1 + rng.below(passes_max) as usize).collect();
 
-    let crew = Crew::start(&rig, || plan.ends(&mut ends));
     let running = Running::start(&rig, passes);
-    let requests = rig.requests.connect().await;
-    tokio::join!(schedule.run(&rig, &crew, strikes), async {
-        request::write(&requests, plan).await;
-        // Both brokers have everything once; now twice.
-        wait_settled(&requests, TARGETS.len()).await;
-        replay(&rig).await;
-        wait_settled(&requests, TARGETS.len()).await;
-    });
-    consume(&rig, crew).await;
-    let wanted = Wanted::read(&rig).await;
-    let before = Found::read(&rig, &wanted).await;
-    let mut verdict = Verdict::of(&wanted, &before, &rig.tally);
-    verdict.dead_letters(wanted.poison.len(), dead_letters(&rig).await.len());
-    verdict.faults(plan, &rig.tally);
-
-    let had = rig.tally.of("duplicate");
-    let crew = Crew::start(&rig, Vec::new);
-    replay(&rig).await;
-    wait_settled(&requests, TARGETS.len()).await;
-    consume(&rig, crew).await;
-    running.stop().await;
-    let after = Found::read(&rig, &wanted).await;
-    verdict.replayed(&before, &after, rig.tally.of("duplicate") - had);
-    verdict.problems.extend(rig.tally.problems());
+    let verdict = async {
+        step("messages by both brokers, and twice; consumers, relay, backends and connections end");
+        let (wanted, before, mut verdict) = strike(plan, &rig, schedule, ends, strikes).await;
+        step("everything once more, and nothing ends");
+        let had = rig.tally.of("duplicate");
+        let crew = Crew::start(&rig, Vec::new);
+        replay(&rig, &["--all"]).await;
+        consume(&rig, crew).await;
+        let after = Found::read(&rig, &wanted).await;
+        verdict.replayed(wanted.deliveries(), &before, &after, rig.tally.of("duplicate") - had);
+        verdict
+    };
+    let mut verdict = running.while_it_runs(verdict).await;
+    verdict.problems = rig.tally.problems();
     verdict
+}
+
+/// Everything, and half of it four times, under every fault.
+async fn strike(
+    plan: &Plan,
+    rig: &Rig,
+    schedule: Schedule,
+    mut ends: Rng,
+    strikes: Rng,
+) -> (Wanted, Found, Verdict) {
+    let crew = Crew::start(rig, || plan.ends(&mut ends));
+    tokio::join!(schedule.run(rig, &crew, strikes), async {
+        let requests = rig.requests.connect().await;
+        request::write(&requests, plan).await;
+        drain::wait_sent(rig).await;
+        // What both brokers have had they get twice.
+        replay(rig, &["--topic", request::BY_BOTH]).await;
+    });
+    consume(rig, crew).await;
+    let wanted = Wanted::read(rig).await;
+    let found = Found::read(rig, &wanted).await;
+    let mut verdict = Verdict::of(&wanted, &found, &rig.tally);
+    verdict.dead_letters(wanted.dead_letters, dead_letters(rig).await.len());
+    verdict.faults(plan, &rig.tally);
+    (wanted, found, verdict)
 }
 
 impl Running {
@@ -74,16 +87,25 @@ impl Running {
         Self { relay, stop }
     }
 
-    pub(crate) async fn stop(self) {
+    /// Ends the relay after `work`.
+    ///
+    /// # Panics
+    /// If whoever keeps the relay alive has.
+    pub(crate) async fn while_it_runs<T>(mut self, work: impl Future<Output = T>) -> T {
+        let done = tokio::select! {
+            done = work => done,
+            ended = self.relay.join_next() => panic!("nobody keeps the relay alive: {ended:?}"),
+        };
         self.stop.cancel();
         self.relay.join_all().await;
+        done
     }
 }
 
-/// Returns when everything was consumed and the consumers have gone.
+/// Returns when everything was sent and consumed, and the consumers have gone.
 pub(crate) async fn consume(rig: &Rig, mut crew: Crew) {
     loop {
-        drain::wait(rig).await;
+        drain::wait_consumed(rig).await;
         crew.dismiss().await;
         // What they had in hand and could not settle is back by now.
         if drain::left(rig).await == Left::default() || !rig.tally.problems().is_empty() {
@@ -93,14 +115,18 @@ pub(crate) async fn consume(rig: &Rig, mut crew: Crew) {
     }
 }
 
-/// Publishes everything once more, under the same ids.
-async fn replay(rig: &Rig) {
+/// Publishes what was sent once more, under the same ids.
+async fn replay(rig: &Rig, choice: &[&str]) {
     for target in TARGETS {
-        let arguments = ["replay", "--target", target, "--all", "--reason", "the proof"];
+        let arguments = [&["replay", "--target", target, "--reason", "the proof"], choice].concat();
         let output = command(&rig.relay, &arguments).await;
         let errors = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "outbox-relay replay: {errors}");
     }
+}
+
+fn step(what: &str) {
+    println!("── {what}");
 }
 
 /// The ids of what RabbitMQ's consumers gave up.

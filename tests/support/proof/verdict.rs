@@ -64,9 +64,14 @@ impl Verdict {
         self.exactly("  among RabbitMQ's dead letters", poison, found);
     }
 
-    /// A replay of everything by both brokers changes nothing.
-    pub(crate) fn replayed(&mut self, before: &Found, after: &Found, duplicates: usize) {
-        let deliveries = 2 * before.paid;
+    /// A replay of everything by every broker that has had it changes nothing.
+    pub(crate) fn replayed(
+        &mut self,
+        deliveries: usize,
+        before: &Found,
+        after: &Found,
+        duplicates: usize,
+    ) {
         self.lines.push(Line {
             what: "replay: deliveries ignored as duplicates",
             expected: deliveries as i64,
@@ -93,7 +98,7 @@ impl Verdict {
             // A consumer that is struck from outside may miss an end that was meant for it.
             let least = if times == 0 { 0 } else { 1 };
             if found < least {
-                self.problems.push(format!("it did not happen: {what}"));
+                tally.problem(format!("it did not happen: {what}"));
             }
         }
     }
