@@ -20,6 +20,7 @@ mod leadership;
 mod ledger;
 mod outage;
 mod policy;
+mod proof;
 mod schema;
 mod source;
 mod target;

@@ -17,6 +17,8 @@ pub(crate) mod faulty;
 pub(crate) mod instance;
 pub(crate) mod patience;
 pub(crate) mod progress;
+#[allow(dead_code, unused_imports, reason = "./dev proof uses the rest of it")]
+pub(crate) mod proof;
 pub(crate) mod proxy;
 pub(crate) mod relay;
 pub(crate) mod rng;

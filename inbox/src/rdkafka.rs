@@ -1,4 +1,7 @@
 //! Kafka, by the client `rdkafka`: reading a record, and settling it.
+//!
+//! A trap: a `StreamConsumer` that is dropped while a record borrowed from it is alive never comes back,
+//! since librdkafka waits for the record. Let records go first, also when a consumer shuts down.
 
 use std::borrow::Cow;
 use std::time::Duration;

@@ -82,6 +82,22 @@ impl AmqpDestination {
         self.declare(QueueKind::Classic, "#", arguments).await
     }
 
+    /// A quorum queue, bound for everything; what its consumers reject goes to the queue that is returned.
+    pub(crate) async fn declare_queue_with_dead_letters(&self) -> lapin::Result<Self> {
+        let queue = format!("{}.dead", self.queue);
+        let dead = Self { queue, ..self.clone() };
+        // Bound to nothing that the relay publishes: the default exchange knows it by its name.
+        dead.declare(QueueKind::Quorum, "", FieldTable::default()).await?;
+        let mut arguments = FieldTable::default();
+        let mut text = |name: &str, value: &str| {
+            arguments.insert(short(name), AMQPValue::LongString(value.into()));
+        };
+        text("x-dead-letter-exchange", "");
+        text("x-dead-letter-routing-key", &dead.queue);
+        self.declare(QueueKind::Quorum, "#", arguments).await?;
+        Ok(dead)
+    }
+
     async fn declare(
         &self,
         kind: QueueKind,
