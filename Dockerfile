@@ -24,5 +24,7 @@ RUN apt-get update \
 COPY --from=builder /src/target/release/outbox-relay /usr/bin/outbox-relay
 # By number: Kubernetes can tell from it that this is not root.
 USER 65532:65532
+# If the configuration says so: [http] listen = "0.0.0.0:9464". No HEALTHCHECK: without that there is nothing to ask.
+EXPOSE 9464
 ENTRYPOINT ["/usr/bin/outbox-relay"]
 CMD ["run", "--config", "/etc/outbox-relay/relay.toml"]

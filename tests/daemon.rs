@@ -1,6 +1,7 @@
 //! The daemon as a process: how it starts, what it says, and how it ends.
 
 mod exit;
+mod http;
 mod log;
 mod misfit;
 mod notify;

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use crate::board::Board;
 use crate::config::{BrokerConfig, Config};
 use crate::exit::Failure;
+use crate::http::Http;
 use crate::inbox;
 use crate::keeper::Keeper;
 use crate::membership::Membership;
@@ -20,6 +21,7 @@ use crate::shutdown::{Shutdown, Signals, escalate};
 use crate::source::Bell;
 use crate::target::amqp::AmqpTarget;
 use crate::target::kafka::KafkaTarget;
+use crate::telemetry::recorder;
 
 /// The daemon, built and not started.
 #[derive(Debug)]
@@ -51,10 +53,20 @@ impl App {
         let stopped = CancellationToken::new();
         let mut background = JoinSet::new();
         background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
+        let http = match &config.http {
+            // Before everything that counts: what is counted before there is a recorder is lost.
+            Some(http) => Some((Http::bind(http).await?, recorder::install()?)),
+            None => None,
+        };
         let mut telling = JoinSet::new();
         telling.spawn(notify(board.clone(), shutdown.stop.clone(), stopped.clone()));
         let (bell, bell_handle) = Bell::new(config.database.clone(), schema.clone());
         background.spawn(bell.run(stopped.clone()));
+        if let Some((http, metrics)) = http {
+            let (stop, stopped) = (shutdown.stop.clone(), stopped.clone());
+            let bell = bell_handle.clone();
+            background.spawn(http.serve(metrics, board.clone(), bell, stop, stopped));
+        }
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
 
         for inbox in &config.inboxes {
@@ -104,6 +116,7 @@ fn keep(
         retention: config.retention.clone(),
         dead_ranges_max: config.source.dead_ranges_max,
         targets: config.targets.iter().map(|target| target.name.clone()).collect(),
+        is_metered: config.http.is_some(),
     };
     async move { keeper.run(stop).await }
 }

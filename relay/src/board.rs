@@ -22,6 +22,33 @@ pub enum State {
     Stopped(String),
 }
 
+impl State {
+    /// What [`word`](Self::word) can be.
+    pub const WORDS: [&str; 6] = ["starting", "waiting", "standby", "paused", "leading", "stopped"];
+
+    /// One word, for programs.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Waiting(_) => "waiting",
+            Self::Standby => "standby",
+            Self::Paused(_) => "paused",
+            Self::Leading => "leading",
+            Self::Stopped(_) => "stopped",
+        }
+    }
+
+    /// Why it is kept from its work, if it is.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::Waiting(reason) | Self::Paused(reason) | Self::Stopped(reason) => Some(reason),
+            Self::Starting | Self::Standby | Self::Leading => None,
+        }
+    }
+}
+
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

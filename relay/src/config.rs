@@ -10,6 +10,7 @@ pub mod default;
 mod document;
 mod duration;
 mod error;
+mod http;
 mod inbox;
 mod interpolate;
 mod kafka;
@@ -29,6 +30,7 @@ mod tls;
 mod url;
 mod variable;
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub lease: LeaseConfig,
     /// `[log]`
     pub log: LogConfig,
+    /// `[http]`; `None`: nothing listens.
+    pub http: Option<HttpConfig>,
     /// `[shutdown]`
     pub shutdown: ShutdownConfig,
     /// `[target.NAME]`, in the order of their names; at least one.
@@ -188,6 +192,15 @@ pub enum LogFormat {
     Text,
     /// One JSON object a record.
     Json,
+}
+
+/// Where the daemon answers probes and Prometheus.
+#[derive(Debug, Clone)]
+pub struct HttpConfig {
+    /// Address and port; port 0 takes a free one, which the log names.
+    pub listen: SocketAddr,
+    /// Where it was written: whether it can be listened at shows only at the start.
+    place: Place,
 }
 
 /// How the daemon ends.

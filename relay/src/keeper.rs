@@ -13,10 +13,12 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{DatabaseConfig, RetentionConfig};
 use crate::database::{DatabaseError, Deadline, Session, refuse_pooler};
 use crate::keeper::horizon::Held;
+use crate::keeper::meter::Meter;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
 use crate::schema::{self, Schema};
 
+pub(crate) mod backlog;
 mod compact;
 pub mod dead;
 pub mod election;
@@ -24,6 +26,7 @@ pub(crate) mod floor;
 pub mod horizon;
 pub mod kept;
 mod late;
+mod meter;
 mod newcomer;
 pub mod retention;
 pub mod sweep;
@@ -35,6 +38,9 @@ pub const APPLICATION_NAME: &str = "outbox-relay keeper";
 /// The sweep must find nothing: it may cost a hundredth of one backend, and never more than that.
 const SWEEP_INTERVAL_MIN: Duration = Duration::from_secs(60);
 const SWEEP_COST_FACTOR: u32 = 100;
+
+/// What only the database knows is looked up about as often as Prometheus asks.
+const LOOK_INTERVAL: Duration = Duration::from_secs(15);
 
 /// A round of retention is the longest piece: so many statements, each with a time-out of its own.
 const PIECE_STATEMENTS: u32 = 20;
@@ -60,6 +66,8 @@ pub struct Keeper {
     pub dead_ranges_max: usize,
     /// The configured targets: nothing is deleted before each has a ledger.
     pub targets: Vec<String>,
+    /// Somebody reads the metrics: what they need is looked up.
+    pub is_metered: bool,
 }
 
 impl Keeper {
@@ -101,17 +109,24 @@ impl Keeper {
         client: &mut Client,
         deadline: Deadline,
     ) -> Result<Infallible, DatabaseError> {
+        let mut meter = Meter::new();
+        let mut look_at = Instant::now();
         let mut told = Held::Nothing;
         let mut kept = 0;
         let mut newcomer = None;
         // What the predecessor left is looked at once, whole, piece by piece.
         let mut position = Some(Position::default());
         while let Some(at) = position {
-            let sweep = self.sweep(client, at);
+            let sweep = self.sweep(client, at, &meter);
             position = deadline.answers(PIECE_STATEMENTS, sweep).await??.0;
         }
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
+            if self.is_metered && Instant::now() >= look_at {
+                let look = meter::look(client, &self.schema);
+                meter.looked(deadline.answers(PIECE_STATEMENTS, look).await??);
+                look_at = Instant::now() + LOOK_INTERVAL;
+            }
             let found = newcomer::find(client, &self.schema, &self.targets);
             let found = deadline.answer(found).await??;
             if found != newcomer {
@@ -126,13 +141,15 @@ impl Keeper {
             }
             let round = self.retain(client, &mut told);
             let round = deadline.answers(PIECE_STATEMENTS, round).await??;
+            meter.late(round.late);
             let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
             let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
             kept = piece.next.unwrap_or(0);
+            meter.round(round.floor, round.deleted + piece.deleted);
             let removed = self.remove_dead(client);
             let removed = deadline.answers(PIECE_STATEMENTS, removed).await??;
             if Instant::now() >= sweep_at {
-                let sweep = self.sweep(client, position.unwrap_or_default());
+                let sweep = self.sweep(client, position.unwrap_or_default(), &meter);
                 let (next, cost) = deadline.answers(PIECE_STATEMENTS, sweep).await??;
                 position = next;
                 sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
@@ -182,9 +199,11 @@ impl Keeper {
         &self,
         client: &mut Client,
         at: Position,
+        meter: &Meter,
     ) -> Result<(Option<Position>, Duration), Error> {
         let begun = Instant::now();
         let piece = sweep::piece(client, &self.schema, at).await?;
+        meter.late(piece.late);
         if piece.late > 0 {
             tracing::warn!(
                 rows = piece.late,

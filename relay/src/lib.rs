@@ -29,6 +29,7 @@ pub mod decision;
 pub mod exit;
 pub mod flow;
 pub mod header;
+pub mod http;
 pub mod inbox;
 pub mod keeper;
 pub mod lease;

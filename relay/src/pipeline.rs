@@ -9,6 +9,7 @@ mod driver;
 mod error;
 mod feed;
 mod link;
+mod meter;
 mod proven;
 mod start;
 mod steady;
@@ -27,19 +28,19 @@ pub use proven::Proven;
 
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
-use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
 use crate::membership::{Led, Member};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
-use crate::source::{BellHandle, Ports, Reader, Start};
+use crate::source::{BellHandle, Reader, Start};
 use crate::target::Target;
 use crate::target::fence::FenceName;
 use driver::drive;
 use feed::Feed;
 use link::Link;
+use meter::Meter;
 use start::{Takeover, take_over};
 use steady::Steady;
 use tally::Tally;
@@ -189,6 +190,9 @@ async fn run_once<T: Target + 'static>(
     let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
+    let (schema, limits) = (context.schema.clone(), context.source.clone());
+    let reader = Reader::new(reader, schema, name, limits, start);
+    let meter = Meter::new(name, reader.status());
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
@@ -196,7 +200,7 @@ async fn run_once<T: Target + 'static>(
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), reader, start, ports));
+    tasks.spawn(async move { Ok(reader.run(ports).await?) });
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
     tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));
@@ -218,11 +222,13 @@ async fn run_once<T: Target + 'static>(
         marks,
         marked,
         blocked,
+        was_blocked: false,
         heard_at: now,
         marking: false,
         marked_at: now,
         retry_at: now,
         tally: Tally::new(name, now),
+        meter,
         obstacle: None,
     };
     let outcome = tokio::select! {
@@ -265,17 +271,6 @@ async fn end_when_handed_over(led: &Led, life: &Shutdown) {
     tokio::time::sleep(HAND_OVER_GRACE).await;
     life.abort.cancel();
     std::future::pending().await
-}
-
-async fn read(
-    context: Context,
-    session: Session,
-    start: Start,
-    ports: Ports,
-) -> Result<(), PipelineError> {
-    let (schema, limits) = (context.schema, context.source);
-    let reader = Reader::new(session, schema, &context.target.name, limits, start);
-    Ok(reader.run(ports).await?)
 }
 
 fn seed() -> u64 {

@@ -106,6 +106,7 @@ fn the_annotated_file_names_every_key() {
         "retention",
         "lease",
         "log",
+        "http",
         "shutdown",
         "target.orders.tls",
         "target.lake.tls",

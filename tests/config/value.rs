@@ -47,6 +47,22 @@ fn a_number_beyond_all_ranges() {
 }
 
 #[test]
+fn an_address_to_listen_at() {
+    let listen = |value: &str| format!("{DATABASE}{AMQP}[http]\nlisten = {value}\n");
+    assert_snapshot!(refused(&listen("\"localhost:9464\"")), @r#"
+    relay.toml:8:10: http.listen = "localhost:9464": not an address with a port
+    hint: write an address and a port, such as "127.0.0.1:9464" or "[::]:9464"
+    "#);
+    assert_snapshot!(refused(&listen("9464")), @"
+    relay.toml:8:10: http.listen = 9464: expected text, found a whole number
+    hint: write it in quotes
+    ");
+    let http = accepted(&listen("\"[::]:9464\"")).http.expect("it listens");
+    assert_eq!(http.listen.to_string(), "[::]:9464");
+    assert!(accepted(&format!("{DATABASE}{AMQP}[http]\n")).http.is_none());
+}
+
+#[test]
 fn dead_messages_that_are_removed_at_some_odd_time() {
     let dead = |value: &str| format!("{DATABASE}{AMQP}[retention]\ndead = \"{value}\"\n");
     assert_snapshot!(refused(&dead("soon")), @r#"

@@ -26,6 +26,7 @@ fn keeper(outbox: &Outbox) -> Keeper {
         retention: keep_nothing(),
         dead_ranges_max: 1_000_000,
         targets: Vec::new(),
+        is_metered: false,
     }
 }
 

@@ -215,6 +215,7 @@ pub(crate) async fn raw_command(arguments: &[&str]) -> Output {
         "OUTBOX_RELAY_CONFIG",
         "OUTBOX_RELAY_MIGRATE_URL",
         "OUTBOX_RELAY_INBOX_URL",
+        "OUTBOX_RELAY_RABBITMQ_MANAGEMENT",
     ] {
         command.env_remove(name);
     }

@@ -9,11 +9,10 @@ use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
 use crate::admin::backend::{self, Backend};
 use crate::admin::parked::{self, Destination};
-use crate::keeper::SCAN_SETTINGS;
 use crate::keeper::horizon::{self, Held};
+use crate::keeper::{SCAN_SETTINGS, backlog};
 use crate::schema::Schema;
 
-mod backlog;
 mod rate;
 
 /// Pending messages are counted exactly up to this number: about half a second of an index scan.
@@ -201,8 +200,8 @@ async fn fill(
     target: &mut TargetStatus,
 ) -> Result<(), Error> {
     target.leader = backend::lock_holder(client, schema, &target.name).await?;
-    let backlog = backlog::read(client, schema, &target.name).await?;
-    target.pending = backlog.pending;
+    let backlog = backlog::read(client, schema, &target.name, PENDING_COUNTED_MAX + 1).await?;
+    target.pending = Count::up_to(backlog.pending);
     target.oldest_pending_s = backlog.oldest_s;
     for row in client.query(&schema.sql(RETRY), &[&target.name]).await? {
         target.retry.insert(row.get(0), row.get(1));

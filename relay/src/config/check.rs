@@ -13,7 +13,7 @@ use super::size::format_size;
 use super::variable::Variables;
 use super::{
     Config, LeaseConfig, LogConfig, LogFormat, RetentionConfig, ShutdownConfig, SourceConfig,
-    database, inbox, target,
+    database, http, inbox, target,
 };
 
 const MILLISECOND: Duration = Duration::from_millis(1);
@@ -28,6 +28,7 @@ pub(super) fn check(raw: &RawConfig, variables: &Variables, report: &mut Report)
     let retention = retention(&raw.retention.0, &mut Section::new(report, "retention"));
     let lease = lease(&raw.lease.0, &mut Section::new(report, "lease"));
     let log = log(&raw.log.0, variables, report);
+    let http = http::check(&raw.http.0, &mut Section::new(report, "http"));
     let shutdown = shutdown(&raw.shutdown.0, &mut Section::new(report, "shutdown"));
     if raw.target.is_empty() {
         report.no_target();
@@ -48,7 +49,7 @@ pub(super) fn check(raw: &RawConfig, variables: &Variables, report: &mut Report)
         })
         .collect();
     let path = report.places.file().to_owned();
-    Config { path, database, source, retention, lease, log, shutdown, targets, inboxes }
+    Config { path, database, source, retention, lease, log, http, shutdown, targets, inboxes }
 }
 
 fn source(raw: &RawSource, s: &mut Section<'_>) -> SourceConfig {

@@ -51,6 +51,7 @@ pub(super) struct RawConfig {
     pub(super) retention: Table<RawRetention>,
     pub(super) lease: Table<RawLease>,
     pub(super) log: Table<RawLog>,
+    pub(super) http: Table<RawHttp>,
     pub(super) shutdown: Table<RawShutdown>,
     pub(super) target: BTreeMap<String, Table<RawTarget>>,
     pub(super) inbox: BTreeMap<String, Table<RawInbox>>,
@@ -127,6 +128,12 @@ pub(super) struct RawLease {
 pub(super) struct RawLog {
     pub(super) format: Setting,
     pub(super) level: Setting,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub(super) struct RawHttp {
+    pub(super) listen: Setting,
 }
 
 #[derive(Default, serde::Deserialize)]

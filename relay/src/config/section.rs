@@ -42,6 +42,11 @@ impl<'r> Section<'r> {
         join(&self.path, key)
     }
 
+    /// Where the value of this key stands, for what is found out later.
+    pub(super) fn value_place(&self, key: &str) -> Place {
+        self.report.places.of_value(&self.path(key))
+    }
+
     /// The value of this key is wrong.
     pub(super) fn refuse(&mut self, key: &str, reason: impl Into<String>, hint: impl Into<String>) {
         let path = self.path(key);

@@ -3,13 +3,15 @@
 /// Keys that other tools have, or that a plausible guess produces: (table, written, ours).
 /// `*` stands for a target's name. A key that is renamed goes in here, so that an old file is
 /// refused with the new name instead of with a guess.
-const RENAMED: [(&str, &str, &str); 13] = [
+const RENAMED: [(&str, &str, &str); 15] = [
     ("", "targets", "target"),
     ("", "logging", "log"),
     ("", "postgres", "database"),
+    ("", "metrics", "http"),
     ("database", "dsn", "url"),
     ("database", "uri", "url"),
     ("log", "filter", "level"),
+    ("http", "bind", "listen"),
     ("target.*", "type", "kind"),
     ("target.*", "uri", "url"),
     ("target.*", "routes", "route"),

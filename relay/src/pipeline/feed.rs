@@ -144,8 +144,13 @@ impl Feed {
         self.marks.fetch_add(1, Ordering::Release) + 1
     }
 
+    /// Rows in `retry`, and whether they are too many.
+    pub(super) fn retry_rows(&self) -> (u64, bool) {
+        (self.retry_rows, self.retry_rows >= self.retry_rows_max)
+    }
+
     fn pause_if_full(&self) {
-        let full = self.retry_rows >= self.retry_rows_max;
+        let (_, full) = self.retry_rows();
         if self.paused.swap(full, Ordering::Relaxed) != full {
             if full {
                 tracing::error!(

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::driver::{Command, Report};
 use super::feed::{Fed, Feed};
 use super::link::Link;
+use super::meter::Meter;
 use super::tally::Tally;
 use super::{Context, PipelineError};
 use crate::board::State;
@@ -35,6 +36,8 @@ const SETTLE_TIMEOUT: Duration = Duration::from_secs(5);
 /// for what it changed, so this is only against a slip.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
+const BLOCKED: &str = "the broker blocks its publishers (a memory or disk alarm)";
+
 /// Submissions handed over at a time, so that the target encodes while the flow goes on.
 const SUBMIT_MESSAGES: usize = 256;
 
@@ -50,6 +53,8 @@ pub(super) struct Steady<'a> {
     pub(super) marked: UnboundedReceiver<Mark>,
     /// The broker takes nothing for now, and says so.
     pub(super) blocked: Arc<AtomicBool>,
+    /// What was last said of that.
+    pub(super) was_blocked: bool,
     /// When the broker last gave a sign of life.
     pub(super) heard_at: Instant,
     pub(super) marking: bool,
@@ -58,6 +63,7 @@ pub(super) struct Steady<'a> {
     /// When `retry` is looked at in any case.
     pub(super) retry_at: Instant,
     pub(super) tally: Tally,
+    pub(super) meter: Meter,
     /// What stands in the way of the next row: once all before it is settled, the pipeline stops.
     pub(super) obstacle: Option<PipelineError>,
 }
@@ -84,6 +90,7 @@ impl Steady<'_> {
         if matches!(outcome, Ok(()) | Err(PipelineError::Stopped { .. })) {
             self.settle_confirmed().await;
         }
+        self.meter.show(&self.flow, self.feed.retry_rows());
         // With this its ends of the channels go: the driver disconnects, the writer lets the lock go.
         outcome
     }
@@ -103,6 +110,7 @@ impl Steady<'_> {
             self.mark(now);
             self.ask_retry(now);
             self.tally.say(self.flow.counters(), now);
+            self.meter.show(&self.flow, self.feed.retry_rows());
             self.feed.release(self.flow.take_freed());
             if stopping && self.flow.in_flight() == 0 {
                 return Ok(());
@@ -177,9 +185,11 @@ impl Steady<'_> {
 
     /// Connects when it is time; stops publishing when the lease or the broker cannot be trusted.
     fn guard(&mut self, now: Instant) {
-        if self.blocked.load(Ordering::Relaxed) {
+        let blocked = self.link.is_up() && self.blocked.load(Ordering::Relaxed);
+        if blocked {
             self.heard_at = now;
         }
+        self.show_blocked(blocked);
         if !self.clock.may_publish(now) {
             self.leave("the lease was not renewed in time");
         } else if self.watchdog_at().is_some_and(|at| now >= at) {
@@ -189,13 +199,27 @@ impl Steady<'_> {
         }
     }
 
+    /// Connected, and kept from publishing all the same: who asks is told.
+    fn show_blocked(&mut self, blocked: bool) {
+        if std::mem::replace(&mut self.was_blocked, blocked) == blocked || !self.link.is_up() {
+            return;
+        }
+        let name = &self.context.target.name;
+        let state = if blocked {
+            tracing::warn!(target_name = name, "{BLOCKED}");
+            State::Paused(BLOCKED.into())
+        } else {
+            tracing::info!(target_name = name, "the broker takes messages again");
+            State::Leading
+        };
+        self.context.board.set(name, state);
+    }
+
     fn leave(&mut self, reason: &str) {
         if self.link.may_leave() {
-            tracing::warn!(
-                target_name = self.context.target.name,
-                reason,
-                "disconnecting from the broker"
-            );
+            let name = &self.context.target.name;
+            tracing::warn!(target_name = name, reason, "disconnecting from the broker");
+            self.context.board.set(name, State::Paused(reason.into()));
             self.flow.on_broken(Broken { reason: reason.into(), suspect: None });
             self.command(Command::Disconnect);
         }
@@ -259,6 +283,7 @@ impl Steady<'_> {
     fn on_marked(&mut self, mark: &Mark) {
         crash::point(crash::AFTER_MARK);
         self.marking = false;
+        self.meter.marked();
         let number = self.feed.marked(mark);
         self.flow.on_marked(mark, number);
     }

@@ -171,6 +171,12 @@ impl BellHandle {
         self.state.borrow_and_update().armed.map(Armed)
     }
 
+    /// Whether a commit would ring now.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.state.borrow().armed.is_some()
+    }
+
     /// Commits that rang so far.
     pub(super) fn rings(&self) -> u64 {
         self.state.borrow().rings

@@ -2,15 +2,14 @@
 
 use tokio_postgres::{Error, GenericClient};
 
-use super::{Count, PENDING_COUNTED_MAX};
 use crate::schema::Schema;
 
 /// The backlog of one target.
-pub(super) struct Backlog {
-    /// How many messages.
-    pub(super) pending: Count,
+pub(crate) struct Backlog {
+    /// How many messages, counted up to what was asked for.
+    pub(crate) pending: i64,
     /// How long ago the one with the lowest id was written, in seconds.
-    pub(super) oldest_s: Option<f64>,
+    pub(crate) oldest_s: Option<f64>,
 }
 
 // Holes first and then the gaps, both ascending: where the count is cut, the lowest id is among what
@@ -36,13 +35,14 @@ SELECT count(*),
          WHERE id = (SELECT min(id) FROM pending)) AS oldest
 FROM pending";
 
-pub(super) async fn read(
+/// Counts at most `rows_max`; to be read with the settings of a scan.
+pub(crate) async fn read(
     client: &impl GenericClient,
     schema: &Schema,
     target: &str,
+    rows_max: i64,
 ) -> Result<Backlog, Error> {
-    let limit = PENDING_COUNTED_MAX + 1;
-    let row = client.query_one(&schema.sql(PENDING), &[&target, &limit]).await?;
+    let row = client.query_one(&schema.sql(PENDING), &[&target, &rows_max]).await?;
     let oldest_s = row.get::<_, Option<f64>>("oldest").map(|age| age.max(0.0));
-    Ok(Backlog { pending: Count::up_to(row.get(0)), oldest_s })
+    Ok(Backlog { pending: row.get(0), oldest_s })
 }
