@@ -1,5 +1,7 @@
 //! `outbox-relay inbox …`: whole commands against a consumer's own database, and the daemon's part.
 
+mod rabbitmq;
+
 use serde_json::Value;
 use uuid::Uuid;
 

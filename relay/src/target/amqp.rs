@@ -7,6 +7,7 @@
 mod classify;
 mod confirms;
 mod connection;
+pub mod management;
 mod publication;
 mod unseen;
 

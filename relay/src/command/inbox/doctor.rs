@@ -1,5 +1,7 @@
 //! `outbox-relay inbox doctor`
 
+mod rabbitmq;
+
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -26,7 +28,9 @@ pub struct DoctorArgs {
     /// With --kafka-topic: the target with that Kafka; not needed if there is one only.
     #[arg(long, value_name = "NAME", requires = "kafka_topic")]
     target: Option<String>,
-    /// How long a message may be a dead letter before somebody sends it again. RabbitMQ does not tell a queue's `x-message-ttl` over AMQP.
+    #[command(flatten)]
+    rabbitmq: rabbitmq::RabbitmqArgs,
+    /// How long a message may be a dead letter before somebody sends it again, where RabbitMQ is not asked by --queue.
     #[arg(long, value_name = "AGE", value_parser = age::parse)]
     dead_letter_ttl: Option<Duration>,
     /// How far back the producer's outbox can be replayed (`retention.keep` there).
@@ -53,7 +57,8 @@ pub(super) async fn run(
         Some(Window { name: name.to_owned(), duration: Some(duration?) })
     })
     .collect();
-    let mut unasked = Vec::new();
+    let (asked, mut unasked) = rabbitmq::ask(args.rabbitmq).await?;
+    windows.extend(asked);
     let connected = if args.kafka_topic.is_empty() {
         args.place.connect(load).await?
     } else {
