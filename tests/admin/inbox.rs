@@ -1,5 +1,6 @@
 //! `outbox-relay inbox …`: whole commands against a consumer's own database, and the daemon's part.
 
+mod keys;
 mod rabbitmq;
 
 use serde_json::Value;

@@ -27,7 +27,7 @@ pub(super) static INBOX: MigrationSet = MigrationSet {
     // The first release with DETACH PARTITION CONCURRENTLY and SQL-standard function bodies.
     server_version_min: 140_000,
     server_version_min_text: "14",
-    migrations: migrations![1 "inbox", 2 "failure", 3 "idempotency", 4 "maintenance"],
+    migrations: migrations![1 "inbox", 2 "failure", 3 "idempotency", 4 "maintenance", 5 "forget_key"],
 };
 
 /// What a run did.

@@ -2,5 +2,6 @@
 
 pub mod doctor;
 pub mod failure;
+pub mod key;
 pub mod lookup;
 pub mod verify;

@@ -4,6 +4,7 @@ mod contract;
 mod doctor;
 mod failures;
 mod install;
+mod keys;
 mod maintain;
 mod message;
 mod place;
@@ -32,6 +33,9 @@ pub enum InboxCommand {
     /// Failed and parked messages.
     #[command(subcommand)]
     Failures(failures::FailuresCommand),
+    /// Idempotency keys of requests and of calls to others.
+    #[command(subcommand)]
+    Keys(keys::KeysCommand),
     /// Look at everything the inbox needs, change nothing, and name a remedy for what is wrong.
     Doctor(doctor::DoctorArgs),
     /// Count effects per message, and find those that happened twice.
@@ -57,6 +61,7 @@ pub async fn run(
         InboxCommand::Check(args) => message::check(args, load).await,
         InboxCommand::Forget(args) => message::forget(args, load).await,
         InboxCommand::Failures(command) => failures::run(command, load).await,
+        InboxCommand::Keys(command) => keys::run(command, load).await,
         InboxCommand::Doctor(args) => doctor::run(args, load).await,
         InboxCommand::Verify(args) => verify::run(args, load).await,
         InboxCommand::Contract(args) => contract::run(&args),

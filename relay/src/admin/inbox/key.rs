@@ -1,0 +1,86 @@
+//! Idempotency keys of requests and of calls to others.
+
+use serde::Serialize;
+use tokio_postgres::{Client, Error};
+
+use super::lookup::decide;
+use crate::schema::Schema;
+
+/// A key, without what was asked for and what was answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Key {
+    /// Whose it is: method, route and principal, or the consumer.
+    pub scope: String,
+    /// The key.
+    pub key: String,
+    /// `working`, `lost` (its attempt has ended without a result), `finished`, or `expired`.
+    pub state: String,
+    /// Attempts so far.
+    pub attempts: i32,
+    /// How far the work is known to have come.
+    pub recovery_point: String,
+    /// The HTTP status that was answered; 0 for a message, absent before the end.
+    pub status: Option<i32>,
+    /// In RFC 3339.
+    pub created_at: String,
+    /// Until when its attempt has it to itself, in RFC 3339; absent after the end.
+    pub lease_until: Option<String>,
+    /// In RFC 3339.
+    pub expires_at: String,
+}
+
+const LIST: &str = r#"
+SELECT scope, key, state, attempts, recovery_point, status,
+    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    to_char(lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+FROM outbox.idempotency_key CROSS JOIN LATERAL (
+    SELECT CASE WHEN lease_until > clock_timestamp() THEN 'working'
+                WHEN expires_at <= clock_timestamp() THEN 'expired'
+                WHEN status IS NULL THEN 'lost'
+                ELSE 'finished' END AS state
+) AS seen
+WHERE ($1::text IS NULL OR scope = $1) AND ($2::text IS NULL OR key = $2) AND ($3 OR state = 'lost')
+ORDER BY created_at DESC LIMIT $4"#;
+
+/// The youngest keys; only those whose attempt was lost unless `all`.
+///
+/// # Errors
+/// The database's.
+pub async fn list(
+    client: &Client,
+    schema: &Schema,
+    scope: Option<&str>,
+    key: Option<&str>,
+    all: bool,
+    limit: i64,
+) -> Result<Vec<Key>, Error> {
+    let rows = client.query(&schema.sql(LIST), &[&scope, &key, &all, &limit]).await?;
+    let key = |row: &tokio_postgres::Row| Key {
+        scope: row.get(0),
+        key: row.get(1),
+        state: row.get(2),
+        attempts: row.get(3),
+        recovery_point: row.get(4),
+        status: row.get(5),
+        created_at: row.get(6),
+        lease_until: row.get(7),
+        expires_at: row.get(8),
+    };
+    Ok(rows.iter().map(key).collect())
+}
+
+/// Forgets a key; `false` if there is none, or an attempt is at work on it.
+///
+/// # Errors
+/// The database's.
+pub async fn forget(
+    client: &Client,
+    schema: &Schema,
+    scope: &str,
+    key: &str,
+    reason: &str,
+    by: Option<&str>,
+) -> Result<bool, Error> {
+    decide(client, schema, "idempotency_forget", [scope, key, reason], by).await
+}
