@@ -10,9 +10,12 @@ use crate::flow::{Counters, Flow};
 use crate::source::SourceStatus;
 use crate::telemetry::metric::{self, Metric};
 
+/// One of the flow's counts.
+type Count = fn(&Counters) -> u64;
+
 /// Shows one life of a pipeline.
 pub(super) struct Meter {
-    counters: Vec<(fn(&Counters) -> u64, Counter)>,
+    counters: Vec<(Count, Counter)>,
     marks: Counter,
     marked: Gauge,
     in_flight: Gauge,
