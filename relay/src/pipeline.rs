@@ -27,7 +27,6 @@ pub use proven::Proven;
 
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
-use crate::database::Session;
 use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
@@ -196,7 +195,7 @@ async fn run_once<T: Target + 'static>(
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(read(context.clone(), reader, start, ports));
+    tasks.spawn(read(reader, start, ports));
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
     tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));
@@ -267,15 +266,8 @@ async fn end_when_handed_over(led: &Led, life: &Shutdown) {
     std::future::pending().await
 }
 
-async fn read(
-    context: Context,
-    session: Session,
-    start: Start,
-    ports: Ports,
-) -> Result<(), PipelineError> {
-    let (schema, limits) = (context.schema, context.source);
-    let reader = Reader::new(session, schema, &context.target.name, limits, start);
-    Ok(reader.run(ports).await?)
+async fn read(reader: Reader, start: Start, ports: Ports) -> Result<(), PipelineError> {
+    Ok(reader.run(start, ports).await?)
 }
 
 fn seed() -> u64 {

@@ -87,14 +87,16 @@ async fn a_target_is_removed_with_all_it_had() {
     let mut outbox = busy_outbox().await;
     let would = Removed { retry_rows: 1, hole_rows: 2, dead_rows: 1 };
     // WHEN it is only asked
-    let asked = target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, true).await;
+    let asked =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, true).await;
     // THEN nothing changes
     assert_eq!(asked.unwrap(), would);
     assert_eq!(outbox.retain().await.floor, 1);
     assert_eq!(outbox.count("SELECT count(*) FROM outbox.decision").await, 0);
     // WHEN it is done
     let ada = Decision { by: Some("ada"), reason: Some("the lake is closed") };
-    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", false, &ada, false).await;
+    let done =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &ada, false).await;
     // THEN its dead message is still there, and retention goes on
     assert_eq!(done.unwrap(), would);
     for (table, rows) in [("ledger", 0), ("hole", 0), ("retry", 0), ("watermark", 0), ("dead", 1)] {
@@ -114,7 +116,8 @@ async fn a_target_is_removed_with_all_it_had() {
 #[tokio::test]
 async fn a_target_can_be_removed_with_its_dead_messages() {
     let mut outbox = busy_outbox().await;
-    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", true, &NOBODY, false).await;
+    let done =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", true, &NOBODY, false).await;
     assert_eq!(done.unwrap().dead_rows, 1);
     assert_eq!(outbox.count("SELECT count(*) FROM outbox.dead").await, 0);
     // AND the record knows it
@@ -137,7 +140,8 @@ async fn a_target_that_a_relay_works_on_is_not_removed() {
         )
         .await;
     // WHEN
-    let refused = target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, false).await;
+    let refused =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, false).await;
     // THEN the holder is named
     let Err(error @ AdminError::Leased { .. }) = refused else { panic!("{refused:?}") };
     let said = error.to_string();
@@ -149,7 +153,8 @@ async fn a_target_that_a_relay_works_on_is_not_removed() {
 #[tokio::test]
 async fn an_unknown_target_is_answered_with_those_there_are() {
     let mut outbox = busy_outbox().await;
-    let refused = target::remove(&mut outbox.session, &outbox.schema, "lkae", false, &NOBODY, false).await;
+    let refused =
+        target::remove(&mut outbox.session, &outbox.schema, "lkae", false, &NOBODY, false).await;
     let said = refused.unwrap_err().to_string();
     assert_eq!(said, "there is no target \"lkae\" in the outbox\nhint: there are: gone, lake");
 }

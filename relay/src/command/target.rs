@@ -41,8 +41,7 @@ pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure>
     let (mut session, schema) = link::connect(config, "outbox-relay target remove").await?;
     let (name, dry_run) = (args.name.as_str(), !args.yes);
     let (purge_dead, decision) = (args.purge_dead, args.decision.decision());
-    let removed =
-        target::remove(&mut session, &schema, name, purge_dead, &decision, dry_run).await;
+    let removed = target::remove(&mut session, &schema, name, purge_dead, &decision, dry_run).await;
     let removed = removed.map_err(link::in_admin)?;
     let configured = config.targets.iter().any(|target| target.name == args.name);
     output::answer(args.json, &removed, || render(&args, configured, &removed))?;
