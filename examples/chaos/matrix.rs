@@ -111,7 +111,7 @@ impl Matrix {
             text.push_str(HEADING);
             pairs.iter().for_each(|row| cells(&mut text, row));
         }
-        text.push_str("\n## Take-over\n\nFrom the last message of the old leader to the first of the new one, as a consumer sees it, with the lease as by default (`ttl = \"5s\"`, `standby_interval = \"250ms\"`). Measured with a debug build under the hostile writer, on the machine that ran this; no test asserts it.\n");
+        text.push_str("\n## Take-over\n\nFrom the last message of the old leader to the first of the new one, as a consumer sees it, with the lease as by default (`ttl = \"5s\"`, `standby_interval = \"250ms\"`). Measured with a release build of the relay under the hostile writer, on the machine that ran this; no test asserts it.\n");
         text.push_str(&self.failovers());
         if !self.controls.is_empty() {
             text.push_str(CONTROLS);
@@ -183,8 +183,8 @@ const INTRODUCTION: &str = "\
 # Fault matrix
 
 One cell is one fault: a database, a queue and a topic of its own, a hostile writer (concurrent
-transactions, roll-backs, savepoints, COPY, late commits, odd content), a relay and a standby on a
-debug build, and independent consumers whose deliveries are compared with what was committed.
+transactions, roll-backs, savepoints, COPY, late commits, odd content), a relay and a standby of a
+release build, and independent consumers whose deliveries are compared with what was committed.
 Lost, phantom and out of order must be 0 in every cell, every duplicate must be the same message with
 the same bytes, and there must be no more of them than the limit: 1000 rows (`prefetch_rows_max` of
 these runs) for each time a relay connected again, and everything after a `ledger rebuild`.

@@ -53,6 +53,19 @@ pub(crate) async fn record<F: Serialize>(
     if decided.rows == 0 {
         return Ok(());
     }
+    record_always(transaction, schema, decided, decision).await
+}
+
+/// Records it, whether or not it befell a message that is there.
+///
+/// # Errors
+/// As [`record`].
+pub(crate) async fn record_always<F: Serialize>(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    decided: Decided<'_, F>,
+    decision: &Decision<'_>,
+) -> Result<(), Error> {
     let Decided { command_id, command, target, filter, rows, ids, message_ids } = decided;
     let filter = serde_json::to_value(filter).expect("a filter is a struct of texts and numbers");
     let rows = i64::try_from(rows).unwrap_or(i64::MAX);

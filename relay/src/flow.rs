@@ -92,7 +92,7 @@ pub struct Room {
 pub struct Begin {
     /// The ledger.
     pub progress: Progress,
-    /// Rows up to this id may have been sent by a predecessor: the first window of them says so.
+    /// Rows up to this id may have been sent by a predecessor: the first windows of them say so.
     /// `None`: there was none.
     pub takeover_id: Option<i64>,
     /// The destinations that rows of `retry` wait for.
@@ -148,8 +148,11 @@ impl Flow {
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
         let Begin { progress, takeover_id, parked: destinations, past } = begin;
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
-        // What was in flight, and room for what was confirmed and not marked yet.
-        let takeover = takeover_id.map_or((0, 0), |id| (id, 2 * policy.window_messages_max));
+        // What was in flight, and room for what was confirmed and not marked yet; of every life that ended
+        // early: none of them may have come to what the one before had sent.
+        let lives = usize::try_from(past.crashes).unwrap_or(usize::MAX).saturating_add(1);
+        let sent_max = policy.window_messages_max.saturating_mul(2).saturating_mul(lives);
+        let takeover = takeover_id.map_or((0, 0), |id| (id, sent_max));
         let mut parked = Parked::default();
         parked.load(destinations);
         Self {

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use tokio_postgres::types::ToSql;
+use tokio_postgres::types::{ToSql, Type};
 
 use crate::config::LeaseConfig;
 use crate::database::{DatabaseError, Session, Silent};
@@ -36,22 +36,12 @@ impl Lease {
         config: &LeaseConfig,
     ) -> Result<Result<Self, Session>, DatabaseError> {
         let clock = LeaseClock::new(config.ttl);
-        let deadline = session.deadline();
-        let text = schema.sql(TRY_LOCK);
-        let taken: bool = deadline.answer(session.query_one(&text, &[&name])).await??.get(0);
-        if !taken {
-            return Ok(Err(session));
-        }
-        // Losing the last marks in a crash of the server only sends those messages again; waiting
-        // for the disk at each mark would cost every outbox its speed. Without sequential scans a
-        // mark is a Tid Scan also while the ledger is one page and that looks as cheap.
-        let settings = format!(
-            "UNLISTEN *; SET idle_session_timeout = {}; SET synchronous_commit = off; \
-             SET enable_seqscan = off",
-            config.ttl.as_millis()
-        );
-        deadline.answer(session.batch_execute(&settings)).await??;
-        Ok(Ok(Self { session, clock }))
+        let (text, ttl_ms) = (schema.sql(TRY_LOCK), config.ttl.as_millis().to_string());
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&name, Type::TEXT), (&ttl_ms, Type::TEXT)];
+        let tried = session.query_typed_one(&text, &parameters);
+        let taken: bool = session.deadline().answer(tried).await??.get(0);
+        Ok(if taken { Ok(Self { session, clock }) } else { Err(session) })
     }
 
     /// The session, for a statement that counts as a ping when it is answered.
@@ -81,7 +71,10 @@ impl Lease {
     /// # Errors
     /// See [`DatabaseError`]; the server frees the lock with the session all the same.
     pub async fn release(self, schema: &Schema, name: &str) -> Result<(), DatabaseError> {
-        self.session.query(&schema.sql(UNLOCK), &[&name, &schema.free_channel()]).await?;
+        let (text, channel) = (schema.sql(UNLOCK), schema.free_channel());
+        let parameters: [(&(dyn ToSql + Sync), Type); 2] =
+            [(&name, Type::TEXT), (&channel, Type::TEXT)];
+        self.session.query_typed(&text, &parameters).await?;
         Ok(())
     }
 
@@ -118,8 +111,20 @@ async fn answer<T>(
     }
 }
 
+// With the lock comes what ends it, in one statement: a process that hung in between would hold it for ever.
+//
+// Losing the last marks in a crash of the server only sends those messages again; waiting for the disk
+// at each mark would cost every outbox its speed. Without sequential scans a mark is a Tid Scan also
+// while the ledger is one page and that looks as cheap.
 const TRY_LOCK: &str = "
-SELECT pg_try_advisory_lock(key.k1, key.k2) FROM outbox.lock_key($1) AS key";
+WITH tried AS MATERIALIZED (
+    SELECT pg_try_advisory_lock(key.k1, key.k2) AS taken FROM outbox.lock_key($1) AS key
+)
+SELECT taken,
+       CASE WHEN taken THEN set_config('idle_session_timeout', $2, false) END,
+       CASE WHEN taken THEN set_config('synchronous_commit', 'off', false) END,
+       CASE WHEN taken THEN set_config('enable_seqscan', 'off', false) END
+FROM tried";
 
 /// When the lease was last renewed, as this process can prove it: counted from the *sending* of the
 /// last statement that was answered, since the server's idle clock started no earlier.

@@ -190,8 +190,6 @@ async fn run_once<T: Target + 'static>(
     let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
-    let (schema, limits) = (context.schema.clone(), context.source.clone());
-    let reader = Reader::new(reader, schema, name, limits, start);
     let meter = Meter::new(name, reader.status());
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
@@ -200,7 +198,7 @@ async fn run_once<T: Target + 'static>(
     let (marked_queue, marked) = mpsc::unbounded_channel();
 
     let mut tasks = JoinSet::new();
-    tasks.spawn(async move { Ok(reader.run(ports).await?) });
+    tasks.spawn(async move { Ok(reader.run(start, ports).await?) });
     let ping_interval = context.lease.ping_interval;
     let lock = (context.schema.clone(), name.clone());
     tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));

@@ -26,6 +26,7 @@ mod poll;
 mod reader;
 mod retry;
 mod session;
+mod statements;
 mod status;
 
 use std::time::Duration;

@@ -3,12 +3,15 @@
 use outbox_relay::admin::AdminError;
 use outbox_relay::admin::rebuild::{Rebuilt, rebuild};
 use outbox_relay::admin::status::Count;
+use outbox_relay::decision::Decision;
 
 use crate::keeper::outbox::Outbox;
 use crate::support::consumer::QueueKind;
 use crate::support::relay::RelayProcess;
 use crate::support::services::Services;
 use crate::support::stage::Stage;
+
+const NOBODY: Decision<'static> = Decision { by: None, reason: None };
 
 async fn settled(outbox: &Outbox, target: &str) -> String {
     let text = "SELECT settled::text FROM outbox.ledger WHERE target = $1";
@@ -43,7 +46,8 @@ async fn everything_visible_is_pending_and_nothing_is_set_aside_twice() {
     let epoch = "SELECT epoch::text FROM outbox.ledger WHERE target = 'lake'";
     let epoch: String = outbox.session.query_one(epoch, &[]).await.unwrap().get(0);
     // WHEN
-    let rebuilt = rebuild(&mut outbox.session, &outbox.schema, "lake", false).await.unwrap();
+    let ada = Decision { by: Some("ada"), reason: Some("it was restored without its ledger") };
+    let rebuilt = rebuild(&mut outbox.session, &outbox.schema, "lake", &ada, false).await.unwrap();
     // THEN
     assert_ne!(rebuilt.epoch.to_string(), epoch);
     let expected = Rebuilt {
@@ -66,6 +70,12 @@ async fn everything_visible_is_pending_and_nothing_is_set_aside_twice() {
     assert_eq!(outbox.ids("outbox.retry WHERE target = 'other'").await, [4]);
     assert_eq!(outbox.ids("outbox.watermark").await, [0i64; 0]);
     assert_eq!(settled(&outbox, "other").await, "{[1,6)}");
+    // AND it is recorded who decided it, why, and what was settled and no longer is
+    let audit = "SELECT count(*) FROM outbox.decision
+                 WHERE command = 'ledger rebuild' AND target = 'lake' AND decided_by = 'ada'
+                   AND reason = 'it was restored without its ledger' AND rows = 6
+                   AND ids = '{[3,10)}' AND filter = '{\"settled\": \"{[1,10)}\"}'";
+    assert_eq!(outbox.count(audit).await, 1);
     // AND neither kept rows nor anything else is deleted before it is settled again
     assert_eq!((outbox.release().await, outbox.retain().await.deleted), (0, 0));
 }
@@ -81,7 +91,7 @@ async fn i1_a_message_that_was_kept_below_the_floor_is_delivered() {
     }
     outbox.retain().await;
     assert_eq!((outbox.floor().await, outbox.messages().await), (10, vec![3, 5]));
-    rebuild(&mut outbox.session, &outbox.schema, "amqp", false).await.unwrap();
+    rebuild(&mut outbox.session, &outbox.schema, "amqp", &NOBODY, false).await.unwrap();
     assert_eq!(settled(&outbox, "amqp").await, "{[1,3)}");
     assert_eq!(outbox.ids("outbox.retry").await, [0i64; 0]);
     // WHEN a relay begins there
@@ -103,7 +113,7 @@ async fn an_id_that_is_not_committed_yet_is_pending_as_well() {
     outbox.insert(3).await;
     outbox.settle("lake", "{[1,5)}").await;
     // WHEN
-    rebuild(&mut outbox.session, &outbox.schema, "lake", false).await.unwrap();
+    rebuild(&mut outbox.session, &outbox.schema, "lake", &NOBODY, false).await.unwrap();
     writer.run("COMMIT").await;
     // THEN
     assert_eq!(settled(&outbox, "lake").await, "{}");
@@ -122,13 +132,13 @@ async fn it_is_the_remedy_for_an_identity_that_was_restarted() {
     outbox.run("ALTER TABLE outbox.message ALTER id RESTART").await;
     outbox.insert(3).await;
     // WHEN one is rebuilt
-    let a = rebuild(&mut outbox.session, &outbox.schema, "a", false).await.unwrap();
+    let a = rebuild(&mut outbox.session, &outbox.schema, "a", &NOBODY, false).await.unwrap();
     // THEN it is told of the other, and nothing is deleted until that is done as well
     assert_eq!((a.settled_below, a.floor_restarted, a.others), (1, true, vec!["b".to_owned()]));
     assert_eq!(a.pending, Count { rows: 3, at_least: false });
     outbox.settle("a", "{[1,4)}").await;
     assert_eq!((outbox.retain().await.deleted, outbox.sweep().await), (0, 0));
-    let b = rebuild(&mut outbox.session, &outbox.schema, "b", false).await.unwrap();
+    let b = rebuild(&mut outbox.session, &outbox.schema, "b", &NOBODY, false).await.unwrap();
     assert_eq!((b.settled_below, b.floor_restarted, b.others), (1, false, vec![]));
     outbox.settle("b", "{[1,3)}").await;
     assert_eq!((outbox.retain().await.deleted, outbox.sweep().await), (2, 0));
@@ -140,8 +150,9 @@ async fn without_being_told_to_it_changes_nothing() {
     let mut outbox = Outbox::create().await;
     outbox.insert(2).await;
     outbox.settle("lake", "{[1,3)}").await;
-    let asked = rebuild(&mut outbox.session, &outbox.schema, "lake", true).await.unwrap();
+    let asked = rebuild(&mut outbox.session, &outbox.schema, "lake", &NOBODY, true).await.unwrap();
     assert_eq!(asked.pending, Count { rows: 2, at_least: false });
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.decision").await, 0);
     assert_eq!(settled(&outbox, "lake").await, "{[1,3)}");
 }
 
@@ -152,7 +163,7 @@ async fn a_ledger_that_a_relay_works_on_is_not_rebuilt() {
     outbox.settle("lake", "{[1,3)}").await;
     let relay = outbox.another().await;
     relay.run("SELECT pg_advisory_lock(k1, k2) FROM outbox.lock_key('lake')").await;
-    let refused = rebuild(&mut outbox.session, &outbox.schema, "lake", false).await;
+    let refused = rebuild(&mut outbox.session, &outbox.schema, "lake", &NOBODY, false).await;
     assert!(matches!(refused, Err(AdminError::Leased { .. })), "{refused:?}");
     assert_eq!(settled(&outbox, "lake").await, "{[1,3)}");
 }

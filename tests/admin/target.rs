@@ -3,8 +3,11 @@
 use outbox_relay::admin::AdminError;
 use outbox_relay::admin::target::{self, Removed};
 use outbox_relay::config::Start;
+use outbox_relay::decision::Decision;
 
 use crate::keeper::outbox::{Outbox, pid};
+
+const NOBODY: Decision<'static> = Decision { by: None, reason: None };
 
 #[tokio::test]
 async fn a_new_target_begins_at_the_floor() {
@@ -84,12 +87,16 @@ async fn a_target_is_removed_with_all_it_had() {
     let mut outbox = busy_outbox().await;
     let would = Removed { retry_rows: 1, hole_rows: 2, dead_rows: 1 };
     // WHEN it is only asked
-    let asked = target::remove(&mut outbox.session, &outbox.schema, "gone", false, true).await;
+    let asked =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, true).await;
     // THEN nothing changes
     assert_eq!(asked.unwrap(), would);
     assert_eq!(outbox.retain().await.floor, 1);
+    assert_eq!(outbox.count("SELECT count(*) FROM outbox.decision").await, 0);
     // WHEN it is done
-    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", false, false).await;
+    let ada = Decision { by: Some("ada"), reason: Some("the lake is closed") };
+    let done =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &ada, false).await;
     // THEN its dead message is still there, and retention goes on
     assert_eq!(done.unwrap(), would);
     for (table, rows) in [("ledger", 0), ("hole", 0), ("retry", 0), ("watermark", 0), ("dead", 1)] {
@@ -97,14 +104,28 @@ async fn a_target_is_removed_with_all_it_had() {
         assert_eq!(outbox.count(&count).await, rows, "{table}");
     }
     assert_eq!(outbox.retain().await.floor, 6);
+    // AND it is recorded who decided it, why, how far it had come, and what was set aside
+    let audit = "SELECT count(*) FROM outbox.decision
+                 WHERE command = 'target remove' AND target = 'gone' AND decided_by = 'ada'
+                   AND reason = 'the lake is closed' AND rows = 1 AND ids = '{[2,3)}'
+                   AND filter = '{\"purge_dead\": false, \"settled\": \"{[2,4)}\"}'
+                   AND message_ids IS NULL";
+    assert_eq!(outbox.count(audit).await, 1);
 }
 
 #[tokio::test]
 async fn a_target_can_be_removed_with_its_dead_messages() {
     let mut outbox = busy_outbox().await;
-    let done = target::remove(&mut outbox.session, &outbox.schema, "gone", true, false).await;
+    let done =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", true, &NOBODY, false).await;
     assert_eq!(done.unwrap().dead_rows, 1);
     assert_eq!(outbox.count("SELECT count(*) FROM outbox.dead").await, 0);
+    // AND the record knows it
+    let audit = "outbox.message WHERE EXISTS (
+                     SELECT FROM outbox.decision
+                     WHERE decided_by = session_user AND rows = 2 AND ids = '{[2,3),[5,6)}'
+                       AND message_ids = ARRAY[message_id])";
+    assert_eq!(outbox.ids(audit).await, [5]);
 }
 
 #[tokio::test]
@@ -119,7 +140,8 @@ async fn a_target_that_a_relay_works_on_is_not_removed() {
         )
         .await;
     // WHEN
-    let refused = target::remove(&mut outbox.session, &outbox.schema, "gone", false, false).await;
+    let refused =
+        target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, false).await;
     // THEN the holder is named
     let Err(error @ AdminError::Leased { .. }) = refused else { panic!("{refused:?}") };
     let said = error.to_string();
@@ -131,7 +153,8 @@ async fn a_target_that_a_relay_works_on_is_not_removed() {
 #[tokio::test]
 async fn an_unknown_target_is_answered_with_those_there_are() {
     let mut outbox = busy_outbox().await;
-    let refused = target::remove(&mut outbox.session, &outbox.schema, "lkae", false, false).await;
+    let refused =
+        target::remove(&mut outbox.session, &outbox.schema, "lkae", false, &NOBODY, false).await;
     let said = refused.unwrap_err().to_string();
     assert_eq!(said, "there is no target \"lkae\" in the outbox\nhint: there are: gone, lake");
 }

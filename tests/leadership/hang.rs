@@ -4,6 +4,7 @@ use crate::leadership::{NEW, OLD, assert_not_interleaved, report_pause};
 use crate::support::checker::Report;
 use crate::support::consumer::{Destination, KafkaDestination, QueueKind};
 use crate::support::database::Database;
+use crate::support::patience::until;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::relay::{RelayConfig, RelayProcess};
 use crate::support::services::Services;
@@ -20,9 +21,10 @@ const UNMARKED_MAX: usize = 1_000;
 async fn i6_rabbitmqs_fence_keeps_a_woken_leader_out() {
     let stage = Stage::new(Database::create().await).await;
     let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
-    let stage = stage.set("target.amqp", "heartbeat", "\"1s\"");
-    // What the leader has sent is on its way all the time. Without a fence, and with a heartbeat that
-    // outlasts the take-over, it arrives among the messages of the successor.
+    // The broker keeps the connection of a silent client for two heartbeats at least, and the lease ends long
+    // before. What the leader has sent is on its way all that time: without a fence it arrives among
+    // the messages of the successor.
+    let stage = stage.set("target.amqp", "heartbeat", "\"3s\"");
     let (network, through) = Proxy::in_front_of(&Services::amqp()).await;
     let old = stage.config.clone().set("target.amqp", "url", format!("{through:?}"));
     stopped_and_woken(&stage, old, Some(&network)).await;
@@ -73,11 +75,22 @@ async fn stopped_and_woken(stage: &Stage, old: RelayConfig, network: Option<&Pro
     // WHEN the leader is stopped, the standby delivers the rest, and the leader goes on
     if let Some(network) = network {
         network.set(Network::Mute);
+        // What was on the wire already is of no use; the confirms of it let the leader go on.
+        network.wait_held().await;
     }
     leader.signal("STOP").await;
-    stage.wait_received(ROWS).await;
     if let Some(network) = network {
+        // As soon as it can be in the wrong place.
+        let new = Some(NEW);
+        until("the standby to publish", async || {
+            let deliveries = stage.consumers[0].1.deliveries();
+            deliveries.iter().any(|delivery| delivery.relay.as_deref() == new).then_some(())
+        })
+        .await;
         network.set(Network::Up);
+    }
+    stage.wait_received(ROWS).await;
+    if network.is_some() {
         // It arrives, where it can, before the leader wakes and cuts its connection.
         stage.consumers[0].1.drain().await;
     }

@@ -6,7 +6,7 @@ use outbox_relay::admin::target;
 use outbox_relay::config::{LeaseConfig, Start};
 use outbox_relay::database;
 use outbox_relay::lease::Lease;
-use outbox_relay::ledger::mark::Marker;
+use outbox_relay::ledger::mark::{Marker, Statements};
 use outbox_relay::ledger::{Buried, Mark};
 
 use crate::keeper::outbox::Outbox;
@@ -32,8 +32,8 @@ impl Pen {
         let mut lease = taken.expect("nobody else holds the lease");
         let row = target::ensure(lease.session(), &outbox.schema, name, Start::Earliest).await;
         let row = row.unwrap();
-        let marker = Marker::new(&mut lease, &outbox.schema, name, row.epoch, row.ctid).await;
-        Self { marker: marker.unwrap(), lease }
+        let statements = Statements::prepare(lease.session(), &outbox.schema).await.unwrap();
+        Self { marker: Marker::new(statements, name, row.epoch, row.ctid), lease }
     }
 
     pub(super) async fn write(&mut self, mut mark: Mark) {

@@ -116,10 +116,10 @@ impl Consumer {
             cancel: cancel.clone(),
         };
         let (settled, open) = (start.settled.clone(), start.open.clone());
-        let reader = Reader::new(session, Schema::default(), TARGET, limits, start);
+        let reader = Reader::new(session, Schema::default(), TARGET, limits);
         let status = reader.status();
         let mut task = JoinSet::new();
-        task.spawn(reader.run(ports));
+        task.spawn(reader.run(start, ports));
         Self {
             from,
             budget,

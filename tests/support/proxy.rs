@@ -44,6 +44,8 @@ pub(crate) struct Proxy {
     server: watch::Sender<Arc<str>>,
     /// Connections asked for so far, reset ones included; refused ones are not seen.
     connections: watch::Receiver<usize>,
+    /// Bytes of clients that were held back so far.
+    held: watch::Receiver<usize>,
     _acceptor: JoinSet<()>,
 }
 
@@ -63,8 +65,9 @@ impl Proxy {
         let (count, connections) = watch::channel(0);
         let mut acceptor = JoinSet::new();
         let server = watch::Sender::new(Arc::from(server));
-        acceptor.spawn(accept(listener, server.subscribe(), network.subscribe(), count));
-        Self { address, network, server, connections, _acceptor: acceptor }
+        let (holding, held) = watch::channel(0);
+        acceptor.spawn(accept(listener, server.subscribe(), network.subscribe(), count, holding));
+        Self { address, network, server, connections, held, _acceptor: acceptor }
     }
 
     /// The same url with the proxy in the place of the server.
@@ -90,6 +93,13 @@ impl Proxy {
         *self.connections.borrow()
     }
 
+    /// Waits until the network has held back something of a client, ever.
+    pub(crate) async fn wait_held(&self) {
+        let mut held = self.held.clone();
+        let some = wait_for("bytes that are held back", held.wait_for(|&bytes| bytes > 0)).await;
+        some.map(|_| ()).expect("the acceptor runs as long as the proxy");
+    }
+
     /// Waits until the client has asked for `count` more connections.
     pub(crate) async fn wait_connections(&self, count: usize) {
         let mut connections = self.connections.clone();
@@ -112,6 +122,7 @@ async fn accept(
     server: watch::Receiver<Arc<str>>,
     mut network: watch::Receiver<Network>,
     count: watch::Sender<usize>,
+    holding: watch::Sender<usize>,
 ) {
     let address = listener.local_addr().expect("a bound socket has an address");
     let mut listener = Some(listener);
@@ -128,7 +139,7 @@ async fn accept(
             Some(client) = next_client(listener.as_ref()) => {
                 count.send_modify(|count| *count += 1);
                 let server = server.borrow().clone();
-                connections.spawn(connect(client, server, network.clone()));
+                connections.spawn(connect(client, server, network.clone(), holding.clone()));
             }
             changed = network.changed() => if changed.is_err() { return },
             Some(_) = connections.join_next() => {}
@@ -145,7 +156,12 @@ async fn next_client(listener: Option<&TcpListener>) -> Option<TcpStream> {
     }
 }
 
-async fn connect(client: TcpStream, server: Arc<str>, mut network: watch::Receiver<Network>) {
+async fn connect(
+    client: TcpStream,
+    server: Arc<str>,
+    mut network: watch::Receiver<Network>,
+    holding: watch::Sender<usize>,
+) {
     let now = *network.borrow_and_update();
     match now {
         Network::Down | Network::Refused => return,
@@ -157,7 +173,7 @@ async fn connect(client: TcpStream, server: Arc<str>, mut network: watch::Receiv
         _ => {}
     }
     if let Ok(server) = TcpStream::connect(&*server).await {
-        serve(client, server, network).await;
+        serve(client, server, network, &holding).await;
     }
 }
 

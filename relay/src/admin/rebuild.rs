@@ -8,8 +8,10 @@ use tokio_postgres::{Client, Error, Transaction};
 use uuid::Uuid;
 
 use crate::admin::status::{Count, PENDING_COUNTED_MAX};
-use crate::admin::{AdminError, target};
+use crate::admin::{AdminError, end, target};
+use crate::decision::{self, Decided, Decision};
 use crate::keeper::floor;
+use crate::range::RangeSet;
 use crate::schema::{Schema, identity};
 
 /// What a rebuild did.
@@ -73,7 +75,14 @@ const OTHERS: &str = "
 SELECT target FROM outbox.ledger WHERE target <> $1 AND upper(settled) - 1 > {last_id}
 ORDER BY target";
 
-/// Rebuilds the ledger of one target, holding `@floor` and the target's lease.
+/// What the target had settled before, as it is recorded: nothing else knows it any more.
+#[derive(Serialize)]
+struct Before {
+    settled: String,
+}
+
+/// Rebuilds the ledger of one target, holding `@floor` and the target's lease. It is recorded who decided
+/// it, and why, with the ids that were settled and no longer are.
 ///
 /// With `dry_run` everything is done, counted and rolled back.
 ///
@@ -84,16 +93,24 @@ pub async fn rebuild(
     client: &mut Client,
     schema: &Schema,
     target: &str,
+    decision: &Decision<'_>,
     dry_run: bool,
 ) -> Result<Rebuilt, AdminError> {
     let transaction = floor::hold(client, schema).await?;
-    target::claim(&transaction, schema, target).await?;
+    let before = target::claim(&transaction, schema, target).await?.settled;
     let rebuilt = write(&transaction, schema, target).await?;
-    if dry_run {
-        transaction.rollback().await?;
-    } else {
-        transaction.commit().await?;
-    }
+    let decided = Decided {
+        command_id: Uuid::now_v7(),
+        command: "ledger rebuild",
+        target: Some(target),
+        filter: &Before { settled: before.to_string() },
+        rows: rebuilt.pending.rows.unsigned_abs(),
+        ids: unsettled(before, rebuilt.settled_below),
+        message_ids: None,
+    };
+    // Also where nothing is pending: the pipeline begins anew in any case.
+    decision::record_always(&transaction, schema, decided, decision).await?;
+    end(transaction, dry_run).await?;
     Ok(rebuilt)
 }
 
@@ -125,4 +142,10 @@ async fn write(
         floor_restarted,
         others: others.iter().map(|row| row.get(0)).collect(),
     })
+}
+
+/// What was settled and does not lie below this id.
+fn unsettled(mut settled: RangeSet, below: i64) -> RangeSet {
+    settled.subtract(&(1..below).into());
+    settled
 }

@@ -1,7 +1,12 @@
 //! A target's ledger row: made at start-up, ended by `target remove`.
 
+mod remove;
+
+use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient, Transaction};
 use uuid::Uuid;
+
+pub use remove::{Removed, remove};
 
 use crate::admin::AdminError;
 use crate::admin::backend;
@@ -94,7 +99,8 @@ pub async fn read(
     schema: &Schema,
     target: &str,
 ) -> Result<Option<LedgerRow>, Error> {
-    let Some(row) = client.query_opt(&schema.sql(READ), &[&target]).await? else {
+    let text = schema.sql(READ);
+    let Some(row) = client.query_typed_opt(&text, &[(&target, Type::TEXT)]).await? else {
         return Ok(None);
     };
     let settled: String = row.get("settled");
@@ -104,62 +110,6 @@ pub async fn read(
         settled: settled.parse().expect("a CHECK bounds the ledger to message ids"),
         created: false,
     }))
-}
-
-/// What `target remove` deleted.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Removed {
-    /// Rows that were set aside for the target and are now never sent to it.
-    pub retry_rows: u64,
-    /// Rows of its holes.
-    pub hole_rows: u64,
-    /// Its dead messages: deleted with `purge_dead`, otherwise still there.
-    pub dead_rows: u64,
-}
-
-/// Ends a target: its ledger, holes, retry rows and watermarks are deleted, and with `purge_dead`
-/// its dead messages as well. Retention no longer waits for it.
-///
-/// With `dry_run` everything is done, counted and rolled back.
-///
-/// # Errors
-/// [`AdminError::Leased`] while a relay works on it, [`AdminError::UnknownTarget`], the database's.
-pub async fn remove(
-    client: &mut Client,
-    schema: &Schema,
-    target: &str,
-    purge_dead: bool,
-    dry_run: bool,
-) -> Result<Removed, AdminError> {
-    let transaction = floor::hold(client, schema).await?;
-    claim(&transaction, schema, target).await?;
-    delete(&transaction, schema, "ledger", target).await?;
-    delete(&transaction, schema, "watermark", target).await?;
-    let retry_rows = delete(&transaction, schema, "retry", target).await?;
-    let hole_rows = delete(&transaction, schema, "hole", target).await?;
-    let dead_rows = if purge_dead {
-        delete(&transaction, schema, "dead", target).await?
-    } else {
-        let count = "SELECT count(*) FROM outbox.dead WHERE target = $1";
-        let row = transaction.query_one(&schema.sql(count), &[&target]).await?;
-        u64::try_from(row.get::<_, i64>(0)).unwrap_or(0)
-    };
-    if dry_run {
-        transaction.rollback().await?;
-    } else {
-        transaction.commit().await?;
-    }
-    Ok(Removed { retry_rows, hole_rows, dead_rows })
-}
-
-async fn delete(
-    transaction: &Transaction<'_>,
-    schema: &Schema,
-    table: &str,
-    target: &str,
-) -> Result<u64, Error> {
-    let text = format!("DELETE FROM outbox.{table} WHERE target = $1");
-    transaction.execute(&schema.sql(&text), &[&target]).await
 }
 
 /// Takes the target's lease for this transaction, so that no relay works on it or begins to.

@@ -2,6 +2,7 @@
 
 use std::fmt::Write as _;
 
+use super::decision::DecisionArgs;
 use super::status::count;
 use super::{link, output, unless_confirmed};
 use crate::admin::rebuild::{self, Rebuilt};
@@ -23,6 +24,8 @@ pub struct RebuildArgs {
     /// Do it; without this, only say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    decision: DecisionArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -36,7 +39,8 @@ pub struct RebuildArgs {
 pub async fn run(command: LedgerCommand, config: &Config) -> Result<(), Failure> {
     let LedgerCommand::Rebuild(args) = command;
     let (mut session, schema) = link::connect(config, "outbox-relay ledger rebuild").await?;
-    let rebuilt = rebuild::rebuild(&mut session, &schema, &args.target, !args.yes).await;
+    let decision = args.decision.decision();
+    let rebuilt = rebuild::rebuild(&mut session, &schema, &args.target, &decision, !args.yes).await;
     let rebuilt = rebuilt.map_err(link::in_admin)?;
     output::answer(args.json, &rebuilt, || render(&args, &rebuilt))?;
     unless_confirmed(args.yes)

@@ -1,5 +1,6 @@
 //! `outbox-relay target remove`: ends a target for good.
 
+use super::decision::DecisionArgs;
 use super::{link, output, unless_confirmed};
 use crate::admin::target::{self, Removed};
 use crate::config::Config;
@@ -23,6 +24,8 @@ pub struct RemoveArgs {
     /// Do it; without this, only say what would be done.
     #[arg(long)]
     yes: bool,
+    #[command(flatten)]
+    decision: DecisionArgs,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -37,7 +40,8 @@ pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure>
     let TargetCommand::Remove(args) = command;
     let (mut session, schema) = link::connect(config, "outbox-relay target remove").await?;
     let (name, dry_run) = (args.name.as_str(), !args.yes);
-    let removed = target::remove(&mut session, &schema, name, args.purge_dead, dry_run).await;
+    let (purge_dead, decision) = (args.purge_dead, args.decision.decision());
+    let removed = target::remove(&mut session, &schema, name, purge_dead, &decision, dry_run).await;
     let removed = removed.map_err(link::in_admin)?;
     let configured = config.targets.iter().any(|target| target.name == args.name);
     output::answer(args.json, &removed, || render(&args, configured, &removed))?;

@@ -24,14 +24,18 @@ impl Scene {
     }
 
     fn over(policy: Policy, ledger: RangeSet) -> Self {
+        let progress = Progress::new(ledger, RangeSet::new()).with_gaps_max(1);
+        let begin = Begin { progress, takeover_id: None, parked: vec![], past: Past::default() };
+        Self::begun(policy, begin)
+    }
+
+    fn begun(policy: Policy, begin: Begin) -> Self {
         let topic = "{{ topic }}".parse().unwrap();
         let route = RouteConfig {
             topic: "*".parse().unwrap(),
             kind: None,
             destination: Destination::Kafka { topic, headers: vec![] },
         };
-        let progress = Progress::new(ledger, RangeSet::new()).with_gaps_max(1);
-        let begin = Begin { progress, takeover_id: None, parked: vec![], past: Past::default() };
         let mut flow = Flow::new(policy, vec![route].into(), begin, 1);
         flow.on_connected();
         Self { flow, now: Instant::now() + Duration::from_secs(1_000), marks: 0 }
@@ -277,4 +281,29 @@ fn a_dead_message_that_holds_its_key_is_no_follower() {
     assert_eq!(head.len(), 1);
     scene.confirm(&head[0]);
     assert_eq!(scene.sent_ids(), [0; 0]);
+}
+
+/// Each of several short lives may have sent two windows, and marked none of it: what the next one sends
+/// of so many says so, and nothing behind them.
+#[test]
+fn what_several_short_lives_may_have_sent_says_so() {
+    let policy = Policy { window_messages_max: 10, ..Policy::default() };
+    let begin = Begin {
+        progress: Progress::new(RangeSet::new(), RangeSet::new()),
+        takeover_id: Some(100),
+        parked: vec![],
+        past: Past { crashes: 2, suspect: None },
+    };
+    let mut scene = Scene::begun(policy, begin);
+    let rows: Vec<_> = (1..=100).map(|id| (id, "k", false)).collect();
+    scene.read(&rows, 0);
+    let mut said = Vec::new();
+    for _ in 0..10 {
+        for submission in scene.send() {
+            said.push(submission.resent.is_some());
+            scene.confirm(&submission);
+        }
+        scene.mark();
+    }
+    assert_eq!(said, (1..=100).map(|n| n <= 60).collect::<Vec<_>>());
 }

@@ -2,7 +2,9 @@
 //! all of them would end within its time-out, or the lease within its own: everything goes in pieces,
 //! and each answer is a ping.
 
-use crate::database::DatabaseError;
+use tokio_postgres::Statement;
+
+use crate::database::{DatabaseError, Session};
 use crate::lease::Lease;
 use crate::schema::Schema;
 
@@ -33,55 +35,73 @@ WITH RECURSIVE head AS (
 )
 SELECT key FROM head WHERE n = $4";
 
-/// Makes the head of every key due that is not, `keys_max` at a time: a crash may have come between a
-/// mark and that.
-///
-/// # Errors
-/// See [`DatabaseError`].
-pub async fn promote(
-    lease: &mut Lease,
-    schema: &Schema,
-    target: &str,
-    keys_max: i64,
-) -> Result<(), DatabaseError> {
-    let deadline = lease.session().deadline();
-    let promote = schema.sql(PROMOTE);
-    let promote = deadline.answer(lease.session().prepare(&promote)).await??;
-    // Before every key: '' is the lowest, and no id is 0. Then behind all rows of the last one.
-    let (mut key, mut id) = (String::new(), 0_i64);
-    while let Some(row) = lease.query_opt(&promote, &[&target, &key, &id, &keys_max]).await? {
-        (key, id) = (row.get(0), i64::MAX);
-    }
-    Ok(())
-}
-
 const COUNT: &str = "
 SELECT count(*), max(id)
 FROM (SELECT id FROM outbox.retry WHERE target = $1 AND id > $2 ORDER BY id LIMIT $3) AS piece";
 
-/// How many rows a target has in `retry`, counted `rows_max` at a time.
-///
-/// # Errors
-/// See [`DatabaseError`].
-pub async fn count(
-    lease: &mut Lease,
-    schema: &Schema,
-    target: &str,
-    rows_max: i64,
-) -> Result<u64, DatabaseError> {
-    let deadline = lease.session().deadline();
-    let text = schema.sql(COUNT);
-    let count = deadline.answer(lease.session().prepare(&text)).await??;
-    // A requeued message keeps its id, and ids begin at 1.
-    let (mut total, mut last) = (0, 0_i64);
-    loop {
-        let row = lease.query_opt(&count, &[&target, &last, &rows_max]).await?;
-        let row = row.expect("an aggregate has one row");
-        let rows: i64 = row.get(0);
-        total += rows.unsigned_abs();
-        match row.get(1) {
-            Some(id) if rows == rows_max => last = id,
-            _ => return Ok(total),
+/// What a beginning pipeline asks of `retry`, prepared.
+#[derive(Debug)]
+pub struct Aside {
+    promote: Statement,
+    count: Statement,
+}
+
+impl Aside {
+    /// Prepares the statements.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
+        let (promote, count) = (schema.sql(PROMOTE), schema.sql(COUNT));
+        let prepared = session.deadline().answers(2, async {
+            tokio::try_join!(session.prepare(&promote), session.prepare(&count))
+        });
+        let (promote, count) = prepared.await??;
+        Ok(Self { promote, count })
+    }
+
+    /// Makes the head of every key due that is not, `keys_max` at a time: a crash may have come between
+    /// a mark and that.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn promote(
+        &self,
+        lease: &mut Lease,
+        target: &str,
+        keys_max: i64,
+    ) -> Result<(), DatabaseError> {
+        // Before every key: '' is the lowest, and no id is 0. Then behind all rows of the last one.
+        let (mut key, mut id) = (String::new(), 0_i64);
+        while let Some(row) =
+            lease.query_opt(&self.promote, &[&target, &key, &id, &keys_max]).await?
+        {
+            (key, id) = (row.get(0), i64::MAX);
+        }
+        Ok(())
+    }
+
+    /// How many rows a target has in `retry`, counted `rows_max` at a time.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn count(
+        &self,
+        lease: &mut Lease,
+        target: &str,
+        rows_max: i64,
+    ) -> Result<u64, DatabaseError> {
+        // A requeued message keeps its id, and ids begin at 1.
+        let (mut total, mut last) = (0, 0_i64);
+        loop {
+            let row = lease.query_opt(&self.count, &[&target, &last, &rows_max]).await?;
+            let row = row.expect("an aggregate has one row");
+            let rows: i64 = row.get(0);
+            total += rows.unsigned_abs();
+            match row.get(1) {
+                Some(id) if rows == rows_max => last = id,
+                _ => return Ok(total),
+            }
         }
     }
 }

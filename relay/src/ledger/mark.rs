@@ -1,9 +1,9 @@
 //! Writes marks: each is one statement on the session that holds the lock, by the row's ctid.
 
+use futures_util::future::try_join_all;
 use tokio_postgres::Statement;
 use uuid::Uuid;
 
-use super::aside::{self, PROMOTED_KEYS};
 use super::{Buried, Due, Mark};
 use crate::database::{DatabaseError, Session};
 use crate::lease::Lease;
@@ -22,6 +22,13 @@ pub struct Marker {
     target: String,
     epoch: Uuid,
     ctid: String,
+    statements: Statements,
+}
+
+/// What a pen writes with: prepared before there is anything to write, since a leader that goes is missed
+/// until its successor can.
+#[derive(Debug)]
+pub struct Statements {
     plain: Statement,
     full: Statement,
     find: Statement,
@@ -49,45 +56,28 @@ impl From<tokio_postgres::Error> for MarkError {
     }
 }
 
-impl Marker {
-    /// Prepares the statements and makes the heads in `retry` due (a crash may have come between a
-    /// mark and that).
+impl Statements {
+    /// Prepares them, all at once.
     ///
     /// # Errors
-    /// See [`MarkError`].
-    pub async fn new(
-        lease: &mut Lease,
-        schema: &Schema,
-        target: &str,
-        epoch: Uuid,
-        ctid: String,
-    ) -> Result<Self, MarkError> {
-        aside::promote(lease, schema, target, PROMOTED_KEYS).await?;
-        let session = lease.session();
-        let prepared = Self::prepare(session, schema, target, epoch, ctid);
-        session.deadline().answers(STATEMENTS, prepared).await.map_err(DatabaseError::from)?
+    /// See [`DatabaseError`].
+    pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
+        let full = FULL.replace("{plain}", PLAIN);
+        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END];
+        let texts = texts.map(|text| schema.sql(text));
+        let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
+        let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
+        let [plain, full, find, promote, release, probe, start, end] =
+            prepared.try_into().expect("each text is one statement");
+        Ok(Self { plain, full, find, promote, release, probe, start, end })
     }
+}
 
-    async fn prepare(
-        session: &Session,
-        schema: &Schema,
-        target: &str,
-        epoch: Uuid,
-        ctid: String,
-    ) -> Result<Self, MarkError> {
-        Ok(Self {
-            target: target.to_owned(),
-            epoch,
-            ctid,
-            plain: session.prepare(&schema.sql(PLAIN)).await?,
-            full: session.prepare(&schema.sql(&FULL.replace("{plain}", PLAIN))).await?,
-            find: session.prepare(&schema.sql(FIND)).await?,
-            promote: session.prepare(&schema.sql(PROMOTE)).await?,
-            release: session.prepare(&schema.sql(&release())).await?,
-            probe: session.prepare(&schema.sql(PROBE)).await?,
-            start: session.prepare(&schema.sql(START)).await?,
-            end: session.prepare(&schema.sql(END)).await?,
-        })
+impl Marker {
+    /// For the ledger row of `target` that lies at `ctid`.
+    #[must_use]
+    pub fn new(statements: Statements, target: &str, epoch: Uuid, ctid: String) -> Self {
+        Self { target: target.to_owned(), epoch, ctid, statements }
     }
 
     /// Commits the mark. What is left of its `releases` has more to release, what is left of its
@@ -101,7 +91,7 @@ impl Marker {
     pub async fn write(&mut self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
         if !self.try_write(lease, mark).await? {
             // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
-            let row = lease.query_opt(&self.find, &[&self.target]).await?;
+            let row = lease.query_opt(&self.statements.find, &[&self.target]).await?;
             let row = row.ok_or(MarkError::Rewritten)?;
             if row.get::<_, Uuid>(1) != self.epoch {
                 return Err(MarkError::Rewritten);
@@ -113,14 +103,15 @@ impl Marker {
         }
         if !mark.keys.is_empty() {
             // Its own statement: the heads are known only once the mark is committed.
-            lease.query_opt(&self.promote, &[&self.target, &mark.keys]).await?;
+            lease.query_opt(&self.statements.promote, &[&self.target, &mark.keys]).await?;
         }
         if let Some(id) = mark.started {
-            let row = lease.query_opt(&self.start, &[&self.target, &self.epoch, &id]).await?;
+            let row =
+                lease.query_opt(&self.statements.start, &[&self.target, &self.epoch, &id]).await?;
             self.ctid = row.ok_or(MarkError::Rewritten)?.get(0);
         }
         if mark.ended {
-            let row = lease.query_opt(&self.end, &[&self.target, &self.epoch]).await?;
+            let row = lease.query_opt(&self.statements.end, &[&self.target, &self.epoch]).await?;
             if let Some(row) = row {
                 self.ctid = row.get(0);
             }
@@ -130,13 +121,13 @@ impl Marker {
 
     async fn unpark(&self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
         for name in std::mem::take(&mut mark.releases) {
-            let row = lease.query_opt(&self.release, &[&self.target, &&*name]).await?;
+            let row = lease.query_opt(&self.statements.release, &[&self.target, &&*name]).await?;
             if row.is_some_and(|row| row.get::<_, i64>(0) >= RELEASED_ROWS_MAX) {
                 mark.releases.push(name);
             }
         }
         for name in std::mem::take(&mut mark.probes) {
-            if lease.query_opt(&self.probe, &[&self.target, &&*name]).await?.is_none() {
+            if lease.query_opt(&self.statements.probe, &[&self.target, &&*name]).await?.is_none() {
                 mark.probes.push(name);
             }
         }
@@ -148,7 +139,7 @@ impl Marker {
         let row = if mark.is_plain() {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
                 [&settled, &self.ctid, &self.target, &self.epoch];
-            lease.query_opt(&self.plain, &parameters).await?
+            lease.query_opt(&self.statements.plain, &parameters).await?
         } else {
             self.write_full(lease, mark, &settled).await?
         };
@@ -185,7 +176,7 @@ impl Marker {
         let closed = mark.closed.to_string();
         let row = lease
             .query_opt(
-                &self.full,
+                &self.statements.full,
                 &[
                     &settled,
                     &self.ctid,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use tokio::sync::Notify;
-use tokio_postgres::Row;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
 use super::{Context, PipelineError};
@@ -13,13 +14,14 @@ use crate::board::State;
 use crate::database::{Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
-use crate::ledger::aside::{self, COUNTED_ROWS};
-use crate::ledger::mark::Marker;
+use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS};
+use crate::ledger::mark::{Marker, Statements};
 use crate::membership::Led;
 use crate::range::RangeSet;
-use crate::schema::{self, identity};
+use crate::schema;
+use crate::schema::identity::{self, Stamp};
 use crate::shutdown::Shutdown;
-use crate::source::restarted;
+use crate::source::{Reader, restarted};
 use crate::target::Target;
 use crate::target::fence::FenceName;
 
@@ -27,7 +29,7 @@ use crate::target::fence::FenceName;
 pub(super) struct Takeover {
     pub(super) lease: Lease,
     pub(super) marker: Marker,
-    pub(super) reader: Session,
+    pub(super) reader: Reader,
     pub(super) floor: i64,
     pub(super) settled: RangeSet,
     pub(super) open: RangeSet,
@@ -71,10 +73,28 @@ pub(super) async fn take_over<T: Target>(
 /// A pipeline that holds its lock.
 struct Won {
     lease: Lease,
-    reader: Session,
-    outbox_id: Uuid,
-    ledger: LedgerRow,
+    ready: Ready,
+    known: Known,
     led: Led,
+}
+
+/// What is made ready before there is a lock.
+struct Ready {
+    reader: Reader,
+    /// The marker's.
+    statements: Statements,
+    aside: Aside,
+    outbox_id: Uuid,
+}
+
+/// What the database says before the life begins.
+struct Known {
+    ledger: LedgerRow,
+    stamp: Stamp,
+    /// The stamp of the identity that the ledger was written for.
+    kept: Option<String>,
+    /// The statement for [`OUTBOX`].
+    outbox: String,
 }
 
 /// Nothing is in hand meanwhile: dropping the future costs nothing, wherever it waits. What can be done before the
@@ -94,74 +114,123 @@ async fn win<T: Target>(
     let session = session.await?;
     let deadline = session.deadline();
     deadline.answers(3, schema::refuse_misfit(&session, &context.schema)).await??;
-    let mut reader = Session::connect(&context.database, &context.session_name("reader")).await?;
+    let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
     if reader.identity().await? != session.identity().await? {
         let reason = "the address showed two servers: connecting anew";
         return Err(PipelineError::Lost(reason.into()));
     }
     let text = context.schema.sql(OUTBOX_ID);
     let outbox_id: Uuid = deadline.answer(session.query_one(&text, &[])).await??.get(0);
+    let limits = context.source.clone();
+    let mut reader = Reader::new(reader, context.schema.clone(), name, limits);
+    reader.prepare().await?;
+    let statements = Statements::prepare(&session, &context.schema).await?;
+    let aside = Aside::prepare(&session, &context.schema).await?;
+    let mut ready = Ready { reader, statements, aside, outbox_id };
     let target = target.insert(make(FenceName::new(outbox_id, name)));
     let standby = Notify::new();
     let mut lease = tokio::select! {
         lease = lock(context, session, &freed, &standby) => lease?,
         // Only once there is somebody to wait for: else it would be begun, and dropped at once.
         never = async { standby.notified().await; target.stand_by().await } => match never {},
-        () = reader.ended() => {
+        () = ready.reader.lost() => {
             return Err(PipelineError::Lost("the reader's session ended".into()));
         }
     };
     let led = context.member.lead(name);
-    let start = context.target.start;
-    let ledger = admin::target::ensure(lease.session(), &context.schema, name, start);
-    let ledger = deadline.answers(8, ledger).await??;
-    Ok(Won { lease, reader, outbox_id, ledger, led })
+    let known = deadline.answers(8, look(context, &mut lease)).await??;
+    Ok(Won { lease, ready, known, led })
+}
+
+/// Asks everything at once: while it waits for an answer nobody publishes.
+async fn look(context: &Context, lease: &mut Lease) -> Result<Known, PipelineError> {
+    let (schema, name) = (&context.schema, &context.target.name);
+    let session = lease.session();
+    let client: &Client = session;
+    let identity = schema.sql(IDENTITY);
+    let target: [(&(dyn ToSql + Sync), Type); 1] = [(name, Type::TEXT)];
+    let (ledger, stamp, kept, outbox, ()) = tokio::try_join!(
+        admin::target::read(client, schema, name),
+        Stamp::read(client, schema),
+        client.query_typed_opt(&identity, &target),
+        identity::with_last_id(client, schema, OUTBOX),
+        client.batch_execute("UNLISTEN *"),
+    )?;
+    let ledger = match ledger {
+        Some(ledger) => ledger,
+        None => admin::target::ensure(session, schema, name, context.target.start).await?,
+    };
+    Ok(Known { ledger, stamp, kept: kept.and_then(|row| row.get(0)), outbox })
 }
 
 async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
-    let Won { mut lease, reader, outbox_id, ledger, led } = won;
+    let Won { mut lease, ready, known, led } = won;
+    let Known { ledger, stamp, kept, outbox } = known;
+    if kept.is_some_and(|kept| stamp.is_restart_of(&kept)) {
+        return Err(restarted().into());
+    }
     let name = &context.target.name;
-    let deadline = reader.deadline();
-    let (ctid, past) = deadline.answers(3, begin_life(context, &mut lease)).await??;
-    let (outbox, open) = deadline.answers(3, read_outbox(context, &mut lease)).await??;
-    if outbox.get::<_, Uuid>("outbox_id") != outbox_id {
+    let deadline = lease.session().deadline();
+    let begun = begin_life(context, lease.session(), &stamp, &outbox);
+    let (life, outbox, holes, parked) = deadline.answers(4, begun).await??;
+    if outbox.get::<_, Uuid>("outbox_id") != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
         return Err(PipelineError::Lost(reason.into()));
     }
-    let text = context.schema.sql(PARKED);
-    let parked = deadline.answer(lease.session().query(&text, &[name])).await??;
-    let marker = Marker::new(&mut lease, &context.schema, name, ledger.epoch, ctid).await?;
-    let retry_rows = aside::count(&mut lease, &context.schema, name, COUNTED_ROWS).await?;
-    lease.ping().await?;
+    ready.aside.promote(&mut lease, name, PROMOTED_KEYS).await?;
+    // Its answer renews the lease, for the first message.
+    let retry_rows = ready.aside.count(&mut lease, name, COUNTED_ROWS).await?;
     Ok(Takeover {
         lease,
-        marker,
-        reader,
+        marker: Marker::new(ready.statements, name, ledger.epoch, life.get(0)),
+        reader: ready.reader,
         floor: outbox.get("floor"),
         settled: ledger.settled,
-        open,
+        open: open(&holes)?,
         predecessor_id: (!ledger.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
-        past,
+        past: past(&life),
         retry_rows,
         led,
     })
 }
 
-/// Counts this life as one that ended early until it has shown otherwise.
-async fn begin_life(context: &Context, lease: &mut Lease) -> Result<(String, Past), PipelineError> {
-    let name = &context.target.name;
-    let session = lease.session();
-    let stamp = identity::Stamp::read(&**session, &context.schema).await?;
-    let kept = session.query_one(&context.schema.sql(IDENTITY), &[name]).await?;
-    if kept.get::<_, Option<&str>>(0).is_some_and(|kept| stamp.is_restart_of(kept)) {
-        return Err(restarted().into());
+/// Counts this life as one that ended early until it has shown otherwise, and asks at the same time what it
+/// begins with: the outbox, the open holes and the parked destinations.
+async fn begin_life(
+    context: &Context,
+    session: &Session,
+    stamp: &Stamp,
+    outbox: &str,
+) -> Result<(Row, Row, Vec<Row>, Vec<Row>), tokio_postgres::Error> {
+    let (name, stamp) = (&context.target.name, stamp.text());
+    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(name, Type::TEXT), (&stamp, Type::TEXT)];
+    let sql = |text| context.schema.sql(text);
+    let (life, holes, parked) = (sql(BEGIN_LIFE), sql(OPEN_HOLES), sql(PARKED));
+    tokio::try_join!(
+        session.query_typed_one(&life, &parameters),
+        session.query_typed_one(outbox, &[]),
+        session.query_typed(&holes, &parameters[..1]),
+        session.query_typed(&parked, &parameters[..1]),
+    )
+}
+
+/// How the lives before this one ended.
+fn past(life: &Row) -> Past {
+    let count = |column: usize| life.get::<_, i32>(column).unsigned_abs();
+    let suspect = life.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
+    Past { crashes: count(1), suspect }
+}
+
+fn open(holes: &[Row]) -> Result<RangeSet, PipelineError> {
+    let mut open = RangeSet::new();
+    for row in holes {
+        let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
+            PipelineError::stopped(format!("outbox.hole cannot be read: {error}"), "report this")
+        })?;
+        open.union(&ranges);
     }
-    let text = context.schema.sql(BEGIN_LIFE);
-    let row = session.query_one(&text, &[name, &stamp.text()]).await?;
-    let count = |column: usize| row.get::<_, i32>(column).unsigned_abs();
-    let suspect = row.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
-    Ok((row.get(0), Past { crashes: count(1), suspect }))
+    Ok(open)
 }
 
 async fn lock(
@@ -203,24 +272,6 @@ async fn lock(
 
 /// Tries that others have, before a relay takes what is beyond its share.
 const COURTESY: u32 = 4;
-
-async fn read_outbox(
-    context: &Context,
-    lease: &mut Lease,
-) -> Result<(Row, RangeSet), PipelineError> {
-    let name = &context.target.name;
-    let session = lease.session();
-    let text = identity::with_last_id(&**session, &context.schema, OUTBOX).await?;
-    let outbox = session.query_one(&text, &[]).await?;
-    let mut open = RangeSet::new();
-    for row in session.query(&context.schema.sql(OPEN_HOLES), &[name]).await? {
-        let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
-            PipelineError::stopped(format!("outbox.hole cannot be read: {error}"), "report this")
-        })?;
-        open.union(&ranges);
-    }
-    Ok((outbox, open))
-}
 
 const OUTBOX_ID: &str = "SELECT outbox_id FROM outbox.meta";
 

@@ -35,7 +35,7 @@ pub(crate) struct Stamp {
 impl Stamp {
     /// The stamp of the present identity.
     pub(crate) async fn read(client: &impl GenericClient, schema: &Schema) -> Result<Self, Error> {
-        let row = client.query_one(&schema.sql(STAMP), &[]).await?;
+        let row = client.query_typed_one(&schema.sql(STAMP), &[]).await?;
         Ok(Self { place: row.get(0), file: row.get(1) })
     }
 
@@ -62,7 +62,7 @@ pub(crate) async fn sequence(
     client: &impl GenericClient,
     schema: &Schema,
 ) -> Result<Option<String>, Error> {
-    Ok(client.query_one(&schema.sql(SEQUENCE), &[]).await?.get(0))
+    Ok(client.query_typed_one(&schema.sql(SEQUENCE), &[]).await?.get(0))
 }
 
 /// `text` with the last id that was drawn, 0 before the first, in place of `{last_id}`, and with the

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::bell::BellHandle;
 use super::budget::{Budget, Reservation};
 use super::column::ROW_COST_MAX;
-use super::error::{ReadError, SourceError, classify};
+use super::error::{ReadError, SourceError};
 use super::guard::Guard;
 use super::holder::Holders;
 use super::hole::{Holes, Progress};
@@ -21,8 +21,9 @@ use super::pace::{LockPace, Pace};
 use super::piece::{Fetch, Pieces};
 use super::poll::{Meta, Poll, Read};
 use super::retry::{Retry, RetryClock};
+use super::statements::Statements;
 use super::status::SourceStatus;
-use super::{Batch, FromSource, RetryBatch, RetryRow, Row, Start, session};
+use super::{Batch, FromSource, RetryBatch, RetryRow, Row, Start};
 use crate::config::SourceConfig;
 use crate::database::Session;
 use crate::schema::Schema;
@@ -38,7 +39,7 @@ pub struct Reader {
     schema: Schema,
     target: String,
     limits: SourceConfig,
-    start: Start,
+    statements: Option<Statements>,
     status: watch::Sender<SourceStatus>,
 }
 
@@ -63,15 +64,29 @@ pub struct Ports {
 impl Reader {
     /// A reader on a connection that is used for nothing else, and given up with the reader.
     #[must_use]
-    pub fn new(
-        client: Session,
-        schema: Schema,
-        target: &str,
-        limits: SourceConfig,
-        start: Start,
-    ) -> Self {
+    pub fn new(client: Session, schema: Schema, target: &str, limits: SourceConfig) -> Self {
         let (status, _) = watch::channel(SourceStatus::default());
-        Self { client, schema, target: target.to_owned(), limits, start, status }
+        Self { client, schema, target: target.to_owned(), limits, statements: None, status }
+    }
+
+    /// Prepares what it will ask, before it is known where it starts; else `run` does.
+    ///
+    /// # Errors
+    /// As `run`.
+    pub async fn prepare(&mut self) -> Result<(), SourceError> {
+        let Self { client, schema, target, limits, .. } = self;
+        match Statements::prepare(client, schema, target, limits).await {
+            Ok(statements) => self.statements = Some(statements),
+            Err(error) => ended(error)?,
+        }
+        Ok(())
+    }
+
+    /// Waits until its connection has ended.
+    ///
+    /// Cancel safety: yes.
+    pub async fn lost(&mut self) {
+        self.client.ended().await;
     }
 
     /// What it shows of itself.
@@ -80,32 +95,36 @@ impl Reader {
         self.status.subscribe()
     }
 
-    /// Reads until it is cancelled or the pipeline has dropped its end.
+    /// Reads from `start` until it is cancelled or the pipeline has dropped its end.
     ///
     /// # Errors
     /// `Lost`: the pipeline starts anew. `Stopped`: a person must act first.
     ///
     /// Cancel safety: dropped (or cancelled) it loses only what lies in memory; its connection, on
     /// which a statement may be in progress, is of no further use.
-    pub async fn run(self, ports: Ports) -> Result<(), SourceError> {
+    pub async fn run(self, start: Start, ports: Ports) -> Result<(), SourceError> {
         let cancel = ports.cancel.clone();
         tokio::select! {
             biased;
             () = cancel.cancelled() => Ok(()),
             error = async {
-                match Reading::begin(self, ports).await {
+                match Reading::begin(self, start, ports).await {
                     Ok(reading) => reading.run().await,
                     Err(error) => error,
                 }
-            } => match error {
-                ReadError::Ended(error) => Err(error),
-                // Not even the preparation got through: no state is worth keeping.
-                ReadError::Busy(error) => {
-                    Err(SourceError::Lost { what: "preparing to read".to_owned(), error: Some(error) })
-                }
-                ReadError::Closed => Ok(()),
-            },
+            } => ended(error),
         }
+    }
+}
+
+fn ended(error: ReadError) -> Result<(), SourceError> {
+    match error {
+        ReadError::Ended(error) => Err(error),
+        // Not even the preparation got through: no state is worth keeping.
+        ReadError::Busy(error) => {
+            Err(SourceError::Lost { what: "preparing to read".to_owned(), error: Some(error) })
+        }
+        ReadError::Closed => Ok(()),
     }
 }
 
@@ -142,20 +161,14 @@ struct Reading {
 }
 
 impl Reading {
-    async fn begin(reader: Reader, ports: Ports) -> Result<Self, ReadError> {
-        let Reader { client, schema, target, limits, start, status } = reader;
-        let failed = |error| classify("preparing to read the outbox", error);
-        let deadline = client.deadline();
-        deadline.answer(session::set(&client)).await?.map_err(failed)?;
+    async fn begin(reader: Reader, start: Start, ports: Ports) -> Result<Self, ReadError> {
+        let Reader { client, schema, target, limits, statements, status } = reader;
+        let Statements { batch_rows, poll, retry, locks, holders } = match statements {
+            Some(statements) => statements,
+            None => Statements::prepare(&client, &schema, &target, &limits).await?,
+        };
         let holes = holes_at(&start);
         let start_hi = holes.hi();
-        let (batch_rows, row_max) = (batch_rows(&limits), limits.row_bytes_max);
-        let poll = Poll::prepare(&client, &schema, &target, batch_rows, row_max);
-        let retry = Retry::prepare(&client, &schema, &target, batch_rows, row_max);
-        let poll = deadline.answer(poll).await?.map_err(failed)?;
-        let retry = deadline.answer(retry).await?.map_err(failed)?;
-        let locks = deadline.answer(Locks::prepare(&client, &schema)).await??;
-        let holders = deadline.answer(Holders::prepare(&client, &schema)).await?.map_err(failed)?;
         Ok(Self {
             poll,
             retry,
@@ -415,13 +428,6 @@ impl Reading {
     fn show(&self, change: impl FnOnce(&mut SourceStatus)) {
         self.status.send_modify(change);
     }
-}
-
-/// Rows of a read, so that the worst of them fit half of the budget: the other half is then never
-/// the reader's own, and room for a large payload comes.
-fn batch_rows(limits: &SourceConfig) -> usize {
-    let fitting = limits.prefetch_bytes_max / 2 / ROW_COST_MAX;
-    limits.batch_rows_max.min(limits.prefetch_rows_max).min(fitting).max(1)
 }
 
 /// The gaps of the ledger, and what it counts as settled without having seen it. What retention has

@@ -11,12 +11,15 @@ use super::Network;
 
 const BUFFER_BYTES: usize = 64 * 1024;
 
+const HOLDS_REQUESTS: [Network; 2] = [Network::BlackHole, Network::Mute];
+
 /// Passes bytes until an end is closed or the network cuts it. Dropping both ends closes them: that
 /// is what a cut looks like.
 pub(super) async fn serve(
     mut client: TcpStream,
     mut server: TcpStream,
     network: watch::Receiver<Network>,
+    holding: &watch::Sender<usize>,
 ) {
     let born = network.borrow().to_owned();
     let mut watched = network.clone();
@@ -24,7 +27,7 @@ pub(super) async fn serve(
         let (from_client, to_client) = client.split();
         let (from_server, to_server) = server.split();
         tokio::select! {
-            _ = copy_requests(from_client, to_server, network.clone()) => false,
+            _ = copy_requests(from_client, to_server, network.clone(), holding) => false,
             _ = copy_answers(from_server, to_client, network) => false,
             // Who is born in a half-open network is new, and passes.
             changed = watched.wait_for(|&now| cuts(now) || (now == Network::HalfOpen && now != born)) =>
@@ -51,12 +54,16 @@ async fn copy_requests(
     mut from: ReadHalf<'_>,
     mut to: WriteHalf<'_>,
     mut network: watch::Receiver<Network>,
+    holding: &watch::Sender<usize>,
 ) -> io::Result<()> {
     let mut buffer = vec![0; BUFFER_BYTES];
     let mut passed = 0;
     loop {
         let mut len = from.read(&mut buffer).await?;
-        pass_unless(&mut network, &[Network::BlackHole, Network::Mute]).await;
+        if HOLDS_REQUESTS.contains(&*network.borrow()) {
+            holding.send_modify(|bytes| *bytes += len);
+        }
+        pass_unless(&mut network, &HOLDS_REQUESTS).await;
         let now = *network.borrow_and_update();
         let mut last = len == 0;
         if let Network::CutAfter(limit) = now {

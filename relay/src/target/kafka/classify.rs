@@ -51,6 +51,10 @@ pub(super) fn classify(code: Code) -> Verdict {
         | Code::OutOfOrderSequenceNumber
         | Code::UnknownProducerId
         | Code::GaplessGuarantee
+        | Code::TransactionCoordinatorFenced
+        | Code::InvalidTransactionalState
+        | Code::ConcurrentTransactions
+        | Code::TransactionalIdAuthorizationFailed
         | Code::State => Verdict::Broken,
 
         // The brokers cannot be used. librdkafka retries these by itself; if one comes through all
@@ -72,6 +76,16 @@ pub(super) fn classify(code: Code) -> Verdict {
         | Code::RequestTimedOut
         | Code::LeaderNotAvailable
         | Code::NotLeaderForPartition
+        | Code::FencedLeaderEpoch
+        | Code::UnknownLeaderEpoch
+        | Code::PreferredLeaderNotAvailable
+        | Code::EligibleLeadersNotAvailable
+        | Code::ListenerNotFound
+        | Code::StaleBrokerEpoch
+        | Code::UnknownBroker
+        | Code::NotCoordinator
+        | Code::CoordinatorNotAvailable
+        | Code::CoordinatorLoadInProgress
         | Code::ReplicaNotAvailable
         | Code::NotEnoughReplicas
         | Code::NotEnoughReplicasAfterAppend
@@ -149,6 +163,10 @@ mod tests {
                     Code::OutOfOrderSequenceNumber,
                     Code::UnknownProducerId,
                     Code::GaplessGuarantee,
+                    Code::TransactionCoordinatorFenced,
+                    Code::InvalidTransactionalState,
+                    Code::ConcurrentTransactions,
+                    Code::TransactionalIdAuthorizationFailed,
                     Code::State,
                     Code::AllBrokersDown,
                     Code::BrokerTransportFailure,
@@ -167,6 +185,16 @@ mod tests {
                     Code::RequestTimedOut,
                     Code::LeaderNotAvailable,
                     Code::NotLeaderForPartition,
+                    Code::FencedLeaderEpoch,
+                    Code::UnknownLeaderEpoch,
+                    Code::PreferredLeaderNotAvailable,
+                    Code::EligibleLeadersNotAvailable,
+                    Code::ListenerNotFound,
+                    Code::StaleBrokerEpoch,
+                    Code::UnknownBroker,
+                    Code::NotCoordinator,
+                    Code::CoordinatorNotAvailable,
+                    Code::CoordinatorLoadInProgress,
                     Code::ReplicaNotAvailable,
                     Code::NotEnoughReplicas,
                     Code::NotEnoughReplicasAfterAppend,
