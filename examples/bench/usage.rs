@@ -32,6 +32,24 @@ impl Process {
         fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND
     }
 
+    /// Gets a core only when nobody else wants it, with all its threads.
+    pub(crate) fn wait_for_others(&self) {
+        self.schedule("--idle");
+    }
+
+    /// As everybody else.
+    pub(crate) fn be_like_others(&self) {
+        self.schedule("--other");
+    }
+
+    /// By `chrt`, of util-linux.
+    fn schedule(&self, policy: &str) {
+        let mut command = std::process::Command::new("chrt");
+        let done =
+            command.args([policy, "--all-tasks", "--pid", "0", &self.0.to_string()]).status();
+        assert!(done.is_ok_and(|status| status.success()), "chrt {policy} of {}", self.0);
+    }
+
     /// The most memory that was ever resident, MiB.
     pub(crate) fn peak_mib(self) -> f64 {
         let status =

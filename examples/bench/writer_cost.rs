@@ -31,11 +31,28 @@ enum Sink {
     Quorum,
 }
 
+/// Who gets a core that several want.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Share {
+    /// Everybody the same.
+    Fair,
+    /// Relay and broker get what the writers and their server leave, as if they had cores of their own.
+    Leftover,
+}
+
+/// What is measured of each number of writers.
+const WAYS: [(Sink, Share, &str); 4] = [
+    (Sink::Kafka, Share::Fair, "Kafka"),
+    (Sink::Quorum, Share::Fair, "RabbitMQ quorum queue"),
+    (Sink::Kafka, Share::Leftover, "Kafka, relay and broker on what is left of the cores"),
+    (Sink::Quorum, Share::Leftover, "RabbitMQ quorum queue, the same"),
+];
+
 pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     let mut table =
         Table::new("One row a transaction, as fast as it goes", "writers and target", &COLUMNS);
     for writers in WRITERS {
-        for (sink, name) in [(Sink::Kafka, "Kafka"), (Sink::Quorum, "RabbitMQ quorum queue")] {
+        for (sink, share, name) in WAYS {
             let mut lines = Vec::new();
             // In turns: what else happens on the machine happens to both.
             for _ in 0..arguments.runs {
@@ -46,7 +63,7 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
                     arguments,
                 )
                 .await;
-                lines.push(with_relay(rig, sink, writers, without, arguments).await);
+                lines.push(with_relay(rig, (sink, share), writers, without, arguments).await);
             }
             table.push(format!("{writers} writers, {name}"), &lines);
         }
@@ -56,7 +73,7 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
 
 async fn with_relay(
     rig: &Rig,
-    sink: Sink,
+    (sink, share): (Sink, Share),
     writers: usize,
     without: f64,
     arguments: &Arguments,
@@ -68,10 +85,14 @@ async fn with_relay(
     };
     let relay = RelayProcess::start(&relay::config(&backlog.relay_url, &[&meter], arguments)).await;
     let processes = [Process(relay.pid()), meter.broker()];
+    if share == Share::Leftover {
+        processes.iter().for_each(|process| process.wait_for_others());
+    }
     let before = processes.map(Process::cpu);
     let with = pgbench(rig, &backlog.database, writers, arguments).await;
     let relayed = meter.messages().await;
     let after = processes.map(Process::cpu);
+    processes.iter().for_each(|process| process.be_like_others());
     let ended = relay.terminate().await;
     assert!(ended.success(), "the relay ended with {ended}");
     meter.delete().await;
@@ -99,6 +120,10 @@ fn notes() -> Vec<String> {
         "`pgbench` with one INSERT into the outbox a transaction and nothing else, the doorbell \
          installed in both cases: the most that a relay can be felt. Writers, PostgreSQL, relay and \
          broker share the same cores, so what the broker's work takes is in the difference as well."
+            .into(),
+        "*On what is left*: relay and broker run with the scheduling policy SCHED_IDLE, so that the \
+         difference is what the relay does in the database (its statements, its locks, the doorbell) \
+         and not who else wants a core. Rows that they do not come to meanwhile wait."
             .into(),
     ]
 }

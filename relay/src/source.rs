@@ -20,6 +20,7 @@ mod guard;
 mod holder;
 mod hole;
 mod lock;
+mod nap;
 mod pace;
 mod piece;
 mod poll;

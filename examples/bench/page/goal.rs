@@ -47,6 +47,11 @@ fn goals() -> Vec<(&'static str, Goal)> {
         ("Relay CPU into Kafka, s/100k", AtMost(0.4, Place(Drain, KAFKA, "300 B", "relay CPU"))),
         ("RSS at full drain, 300 B, MiB", AtMost(60.0, Place(Drain, KAFKA, "300 B", "relay peak"))),
         (
+            "… into a classic queue",
+            AtMost(60.0, Place(Drain, AMQP, "classic, 300 B", "relay peak")),
+        ),
+        ("… into a quorum queue", AtMost(60.0, Place(Drain, AMQP, "quorum, 300 B", "relay peak"))),
+        (
             "Drain into a classic queue ÷ bare lapin at the same window",
             Times(
                 0.9,
@@ -78,8 +83,16 @@ fn goals() -> Vec<(&'static str, Goal)> {
             AtLeast(95.0, Place(Writers, WRITERS, "8 writers, Kafka", "with, %")),
         ),
         (
+            "… relay and broker on what is left of the cores",
+            AtLeast(95.0, Place(Writers, WRITERS, "8 writers, Kafka, relay", "with, %")),
+        ),
+        (
             "32 writers with a relay, % of their tx/s without",
             AtLeast(95.0, Place(Writers, WRITERS, "32 writers, Kafka", "with, %")),
+        ),
+        (
+            "… relay and broker on what is left of the cores",
+            AtLeast(95.0, Place(Writers, WRITERS, "32 writers, Kafka, relay", "with, %")),
         ),
         (
             "Duplicates after kill -9, Kafka (the window is 10,000)",

@@ -41,7 +41,7 @@ pub const DEFAULT_HOLES_MAX: usize = 100_000;
 pub const DEFAULT_DEAD_RANGES_MAX: usize = 100_000;
 
 /// A read of nothing costs 0.1 ms, so a busy relay may ask this often.
-pub const DEFAULT_POLL_INTERVAL_MIN: Duration = Duration::from_millis(1);
+pub const DEFAULT_POLL_INTERVAL_MIN: Duration = Duration::from_micros(500);
 
 /// Where the doorbell cannot be armed this is the latency, and 50 reads a second are the price.
 pub const DEFAULT_POLL_INTERVAL_MAX: Duration = Duration::from_millis(20);

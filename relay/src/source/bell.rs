@@ -129,13 +129,13 @@ impl Bell {
             tokio::select! {
                 biased;
                 () = rung.notified() => {
-                    // Unlocked before anybody reads: from here on nobody rings, and a commit that
-                    // did not is one whose transaction will keep the next arming from succeeding.
+                    // The readers first: no commit waits for the unlocking. While it is under way another
+                    // one rings in vain, and nobody sleeps before the bell was armed anew behind it.
+                    self.state.send_modify(|state| *state = State { armed: None, rings: state.rings + 1 });
                     if armed {
                         answer(lock.release(client)).await?;
                         armed = false;
                     }
-                    self.state.send_modify(|state| *state = State { armed: None, rings: state.rings + 1 });
                 }
                 () = async { sleep(arm_pause).await; self.idle.notified().await }, if installed && !armed => {
                     armed = answer(lock.try_take(client)).await?;

@@ -15,8 +15,11 @@ const PROBING_READ: Duration = Duration::from_millis(5);
 /// Far more than a row takes, in a development build as well.
 const ROW_COST: Duration = Duration::from_micros(20);
 
+/// From the beginning of a read that showed rows to that of the next. At once there would be nothing yet: a
+/// read that shows nothing costs as much as one that does, and a row that comes now is found half as late.
+const READ_INTERVAL: Duration = Duration::from_micros(400);
 /// From this many rows in a read on, more are coming than one can be read for: a read and its publish cost the
-/// machine as much as some thirty rows. Below it every row is read at once.
+/// machine as much as some thirty rows.
 const STREAM_ROWS: usize = 4;
 /// Then the next read waits this long for each row of this one, up to the longest: the faster rows come, the
 /// more of them share a read, and the writers have the rest of the machine.
@@ -65,6 +68,8 @@ impl Pace {
             cost * 3
         } else if rows >= STREAM_ROWS {
             GATHER_PER_ROW.saturating_mul(count).min(GATHER_MAX)
+        } else if rows > 0 {
+            READ_INTERVAL
         } else {
             Duration::ZERO
         }
@@ -156,7 +161,7 @@ mod tests {
     #[test]
     fn the_faster_rows_come_the_longer_a_read_gathers() {
         let cost = MS / 2;
-        assert_eq!([1, 3].map(|rows| Pace::rest(cost, rows)), [Duration::ZERO; 2]);
+        assert_eq!([1, 3].map(|rows| Pace::rest(cost, rows)), [READ_INTERVAL; 2]);
         assert_eq!([4, 5, 100].map(|rows| Pace::rest(cost, rows)), [2 * MS, MS * 5 / 2, 3 * MS]);
     }
 

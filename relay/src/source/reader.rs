@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::{Instant, sleep, sleep_until};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use super::bell::BellHandle;
@@ -17,6 +17,7 @@ use super::guard::Guard;
 use super::holder::Holders;
 use super::hole::{Holes, Progress};
 use super::lock::Locks;
+use super::nap::Nap;
 use super::pace::{LockPace, Pace};
 use super::piece::{Fetch, Pieces};
 use super::poll::{Meta, Poll, Read};
@@ -140,6 +141,7 @@ struct Reading {
     holes: Holes,
     guard: Guard,
     pace: Pace,
+    nap: Nap,
     lock_pace: LockPace,
     retry_clock: RetryClock,
     budget: Arc<Budget>,
@@ -177,6 +179,7 @@ impl Reading {
             holes,
             guard: Guard::default(),
             pace: Pace::new(limits.poll_interval_min, limits.poll_interval_max),
+            nap: Nap::new().map_err(no_timer)?,
             lock_pace: LockPace::new(),
             retry_clock: RetryClock::new(ports.retry),
             budget: ports.budget,
@@ -262,7 +265,7 @@ impl Reading {
             self.pace.busy();
         }
         if !cut && !rest.is_zero() {
-            sleep_until(not_before).await;
+            self.nap.until(not_before).await;
         }
         Ok(())
     }
@@ -407,7 +410,7 @@ impl Reading {
         tokio::select! {
             () = self.bell.changed() => Ok(()),
             () = self.retry_clock.asked(), if self.start_read => Ok(()),
-            () = sleep_until(deadline.max(not_before)) => Ok(()),
+            () = self.nap.until(deadline.max(not_before)) => Ok(()),
             () = self.out.closed() => Err(ReadError::Closed),
         }
     }
@@ -436,6 +439,10 @@ fn holes_at(start: &Start) -> Holes {
     let mut holes = start.gaps();
     holes.union(&start.open);
     Holes::new(start.head() - 1, holes)
+}
+
+fn no_timer(error: std::io::Error) -> SourceError {
+    SourceError::Lost { what: format!("no timer to be had: {error}"), error: None }
 }
 
 fn row((meta, message): (Meta, Option<crate::message::Message>)) -> Result<Row, SourceError> {
