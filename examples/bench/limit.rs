@@ -18,11 +18,14 @@ const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
 /// Messages that nobody counts. Whoever is measured first would find the brokers as they were
 /// started: Java compiles what is busy, and costs twice as much until then.
 const WARM_UP_KAFKA_ROWS: u64 = 1_000_000;
+/// Of these each is a request of its own, as under a steady load: of the others some two thousand are one.
+const WARM_UP_KAFKA_REQUESTS: u64 = 10_000;
 const WARM_UP_AMQP_ROWS: u64 = 20_000;
 
 /// Lets both brokers come to speed.
 pub(crate) async fn warm_up(rig: &Rig) {
     kafka::measure(rig, WARM_UP_KAFKA_ROWS, kafka::RELAY_WINDOW).await;
+    kafka::measure(rig, WARM_UP_KAFKA_REQUESTS, 1).await;
     for kind in [Kind::Classic, Kind::Quorum] {
         amqp::measure(rig, WARM_UP_AMQP_ROWS, kind, 1_000).await;
     }

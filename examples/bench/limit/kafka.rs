@@ -26,7 +26,7 @@ const PROPERTIES: [(&str, &str); 6] = [
     ("acks", "all"),
     ("message.timeout.ms", "0"),
     ("partitioner", "murmur2_random"),
-    ("linger.ms", "1"),
+    ("linger.ms", "0.1"),
     ("queue.buffering.max.messages", "0"),
 ];
 
