@@ -138,7 +138,7 @@ async fn win<T: Target>(
         }
     };
     let led = context.member.lead(name);
-    let known = deadline.answers(8, look(context, &mut lease)).await??;
+    let known = deadline.answers(8, Box::pin(look(context, &mut lease))).await??;
     Ok(Won { lease, ready, known, led })
 }
 
@@ -171,7 +171,8 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
     }
     let name = &context.target.name;
     let deadline = lease.session().deadline();
-    let begun = begin_life(context, lease.session(), &stamp, &outbox);
+    // Boxed, since it is several questions at once, and large.
+    let begun = Box::pin(begin_life(context, lease.session(), &stamp, &outbox));
     let (life, outbox, holes, parked) = deadline.answers(4, begun).await??;
     if outbox.get::<_, Uuid>("outbox_id") != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
