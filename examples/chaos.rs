@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use futures_util::FutureExt;
 use support::chaos::cell::Cell;
 use support::chaos::control::{self, Mistake};
+use support::chaos::fault::Scene;
 use support::chaos::outcome::Outcome;
 use support::chaos::{Arena, Fault};
 use support::rng::Rng;
@@ -26,6 +27,9 @@ use tests::support;
 mod arguments;
 #[path = "chaos/matrix.rs"]
 mod matrix;
+
+/// So long an idle transaction is left, if the run lasts as long.
+const OLD_MAX: Duration = Duration::from_secs(600);
 
 /// A cell that takes longer has hung.
 const CELL_MAX: Duration = Duration::from_secs(180);
@@ -69,6 +73,11 @@ async fn run(arguments: &Arguments) -> Matrix {
         [] => Fault::all().map(|fault| vec![fault]).collect(),
         faults => faults.to_vec(),
     };
+    let (last, chosen): (Vec<_>, Vec<_>) =
+        chosen.into_iter().partition(|faults| faults[0].scene == Scene::OldTransaction);
+    if !last.is_empty() {
+        arena.old_transaction().await;
+    }
     for faults in &chosen {
         cell(&arena, faults, arguments.seed, &mut matrix).await;
     }
@@ -79,6 +88,10 @@ async fn run(arguments: &Arguments) -> Matrix {
         if one.goes_with(other) {
             cell(&arena, &[one, other], rng.next(), &mut matrix).await;
         }
+    }
+    for faults in &last {
+        arena.old_transaction().await.reach(arguments.duration.min(OLD_MAX)).await;
+        cell(&arena, faults, arguments.seed, &mut matrix).await;
     }
     matrix
 }

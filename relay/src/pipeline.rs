@@ -34,7 +34,7 @@ use crate::ledger::progress::Progress;
 use crate::membership::{Led, Member};
 use crate::schema::Schema;
 use crate::shutdown::Shutdown;
-use crate::source::{BellHandle, Reader, Start};
+use crate::source::{BellHandle, Start};
 use crate::target::Target;
 use crate::target::fence::FenceName;
 use driver::drive;

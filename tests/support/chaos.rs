@@ -11,6 +11,7 @@ pub(crate) mod cell;
 pub(crate) mod control;
 pub(crate) mod crew;
 pub(crate) mod fault;
+pub(crate) mod old_transaction;
 pub(crate) mod outcome;
 pub(crate) mod small_disk;
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use tokio::sync::OnceCell;
 
+use super::old_transaction::OldTransaction;
 use super::small_disk::SmallDisk;
 use crate::support::instance::{Instance, Kind};
 use crate::support::proxy::{Network, Proxy};
@@ -24,6 +25,7 @@ pub(crate) struct Arena {
     pub(crate) kafka: Instance,
     /// Kafka's clients learn its address from itself, so that this is one for all relays.
     pub(crate) kafka_link: Proxy,
+    old_transaction: OnceCell<OldTransaction>,
     two_phase: OnceCell<Instance>,
     false_clock: OnceCell<Instance>,
     three_brokers: OnceCell<Instance>,
@@ -40,12 +42,14 @@ impl Arena {
         );
         let kafka_link = Proxy::start_at(kafka.fact("FRONT"), kafka.fact("BEHIND")).await;
         let (two_phase, false_clock) = (OnceCell::new(), OnceCell::new());
+        let old_transaction = OnceCell::new();
         let (three_brokers, small_disk) = (OnceCell::new(), OnceCell::new());
         Self {
             postgres,
             rabbitmq,
             kafka,
             kafka_link,
+            old_transaction,
             two_phase,
             false_clock,
             three_brokers,
@@ -57,6 +61,12 @@ impl Arena {
     pub(crate) async fn two_phase(&self) -> &Instance {
         let settings = ["max_prepared_transactions=20"];
         self.two_phase.get_or_init(|| Instance::start_with(Kind::Postgres, &settings)).await
+    }
+
+    /// A transaction that is as old as the first call, on a server that nobody restarts.
+    pub(crate) async fn old_transaction(&self) -> &OldTransaction {
+        let begin = async || OldTransaction::begin(self.two_phase().await).await;
+        self.old_transaction.get_or_init(begin).await
     }
 
     /// A PostgreSQL whose clock is what [`step_clock`](Self::step_clock) says.

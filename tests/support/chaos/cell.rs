@@ -76,6 +76,7 @@ impl<'a> Cell<'a> {
     async fn open(arena: &'a Arena, fault: &Fault, seed: u64) -> Self {
         let database = match fault.scene {
             Scene::TwoPhase => Database::create_on(arena.two_phase().await.url()).await,
+            Scene::OldTransaction => arena.old_transaction().await.take_database().await,
             Scene::FalseClock => Database::create_on(arena.false_clock().await.url()).await,
             Scene::SmallDisk => {
                 arena.small_disk().await;

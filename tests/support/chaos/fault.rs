@@ -15,6 +15,8 @@ mod network;
 mod relay;
 mod table;
 
+pub(crate) use database::held;
+
 /// A fault.
 pub(crate) struct Fault {
     pub(crate) name: &'static str,
@@ -52,6 +54,8 @@ pub(crate) enum Scene {
     OtherFences,
     /// A PostgreSQL with prepared transactions.
     TwoPhase,
+    /// A transaction that is older than everything else in the run.
+    OldTransaction,
     /// A PostgreSQL and relays whose clock can step.
     FalseClock,
     /// The database lies on a small file system.

@@ -34,6 +34,13 @@ pub(super) const FAULTS: &[Fault] = &[
         &[Part::Database],
         |cell| Box::pin(idle_transaction(cell)),
     ),
+    Fault::new(
+        "old-transaction",
+        "a transaction with 50 messages that has been idle since the run began, ten minutes at most",
+        &[Part::Database],
+        |cell| Box::pin(old_transaction(cell)),
+    )
+    .in_scene(Scene::OldTransaction),
     Fault::new("snapshot-held", "a snapshot is held throughout", &[Part::Database], |cell| {
         Box::pin(snapshot_held(cell))
     }),
@@ -93,6 +100,15 @@ async fn idle_transaction(cell: &Cell<'_>) {
     cell.mended();
 }
 
+/// The relays find it there, and it ends while they are at work.
+async fn old_transaction(cell: &Cell<'_>) {
+    cell.struck();
+    cell.go_on(MEANWHILE).await;
+    cell.wait_delivered(1).await;
+    cell.arena.old_transaction().await.commit().await;
+    cell.mended();
+}
+
 async fn snapshot_held(cell: &Cell<'_>) {
     let holder = cell.session().await;
     holder.run("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.message").await;
@@ -130,6 +146,7 @@ async fn disk_full(cell: &Cell<'_>) {
     cell.mended();
 }
 
-fn held() -> Batch {
+/// What a transaction holds that stays open.
+pub(crate) fn held() -> Batch {
     Batch { key_prefix: "held", ..Batch::orders(HELD) }
 }
