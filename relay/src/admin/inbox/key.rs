@@ -70,7 +70,7 @@ pub async fn list(
     Ok(rows.iter().map(key).collect())
 }
 
-/// Forgets a key; `false` if there is none, or an attempt is at work on it.
+/// Forgets a key whose attempt was lost; `false` if there is none, an attempt is at work on it, or it has been answered.
 ///
 /// # Errors
 /// The database's.

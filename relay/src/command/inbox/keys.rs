@@ -18,7 +18,7 @@ use crate::exit::Failure;
 pub enum KeysCommand {
     /// List keys whose attempt was lost: their clients, or messages, wait for a person or another attempt.
     List(ListArgs),
-    /// Forget a key, so that its next request or message begins anew; it is recorded.
+    /// Forget a key whose attempt was lost, so that its next request or message begins anew; it is recorded.
     Forget(ForgetArgs),
 }
 
@@ -91,7 +91,7 @@ async fn forget(
     let ForgetArgs { key, scope, reason, by, .. } = args;
     let forgotten = key::forget(&session, &schema, &scope, &key, &reason, by.name()).await;
     if !forgotten.map_err(link::in_database)? {
-        let hint = "outbox-relay inbox keys list --all: one that is worked on is not forgotten";
+        let hint = "outbox-relay inbox keys list --all: one that is worked on or has been answered is not forgotten";
         return Err(anyhow!("{key} was not forgotten in {scope:?}\nhint: {hint}").into());
     }
     Ok(output::print(format!("{key} is forgotten\n").as_bytes())?)
