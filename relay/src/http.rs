@@ -11,6 +11,7 @@ mod ready;
 mod scrape;
 
 use std::convert::Infallible;
+use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
@@ -20,7 +21,7 @@ use hyper::body::{Bytes, Incoming};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper::{Request, Response};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
@@ -39,6 +40,9 @@ const CONNECTIONS_MAX: usize = 16;
 /// From the first byte to the last, also for a client that sends nothing.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Who asks, asks at once: a probe does not wait longer for its turn behind those that say nothing.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// What a request may say: the least that the library accepts.
 const REQUEST_BYTES_MAX: usize = 8 * 1024;
 
@@ -55,10 +59,17 @@ impl Http {
     /// Takes the port.
     ///
     /// # Errors
-    /// It cannot: the configuration is wrong, or something else has it.
+    /// It cannot: something else has it, or the address is not there yet, which a restart may mend; or it may not, which
+    /// none does.
     pub async fn bind(config: &HttpConfig) -> Result<Self, Failure> {
         let listener = TcpListener::bind(config.listen).await;
-        let listener = listener.map_err(|error| Failure::configuration(config.refused(&error)))?;
+        let listener = listener.map_err(|error| {
+            let refused = config.refused(&error);
+            match error.kind() {
+                io::ErrorKind::PermissionDenied => Failure::configuration(refused),
+                _ => Failure::from(anyhow::Error::from(refused)),
+            }
+        })?;
         tracing::info!(address = %listener.local_addr()?, "http: /live, /ready and /metrics");
         Ok(Self { listener })
     }
@@ -117,7 +128,8 @@ impl Source {
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(REQUEST_BYTES_MAX)
-            .header_read_timeout(None)
+            .timer(TokioTimer::new())
+            .header_read_timeout(REQUEST_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
         // A client that went away, or took too long, has its own error.
         let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;

@@ -76,6 +76,9 @@ impl Keeper {
     ///
     /// Cancel safety: dropping the future rolls back what is open and resigns.
     pub async fn run(&self, stop: CancellationToken) {
+        if self.is_metered {
+            meter::begin();
+        }
         let work = async {
             loop {
                 let Err(error) = self.serve().await;
@@ -124,7 +127,13 @@ impl Keeper {
         loop {
             if self.is_metered && Instant::now() >= look_at {
                 let look = meter::look(client, &self.schema);
-                meter.looked(deadline.answers(PIECE_STATEMENTS, look).await??);
+                match deadline.answers(PIECE_STATEMENTS, look).await? {
+                    Ok(looks) => meter.looked(looks),
+                    // Handled here: retention does not depend on what is shown of it.
+                    Err(error) => {
+                        tracing::warn!(%error, "the backlog was not counted for the metrics")
+                    }
+                }
                 look_at = Instant::now() + LOOK_INTERVAL;
             }
             let found = newcomer::find(client, &self.schema, &self.targets);
@@ -145,7 +154,7 @@ impl Keeper {
             let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
             let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
             kept = piece.next.unwrap_or(0);
-            meter.round(round.floor, round.deleted + piece.deleted);
+            meter.round(round.floor, round.deleted + piece.deleted, &round.held);
             let removed = self.remove_dead(client);
             let removed = deadline.answers(PIECE_STATEMENTS, removed).await??;
             if Instant::now() >= sweep_at {

@@ -99,7 +99,7 @@ fn source(raw: &RawSource, s: &mut Section<'_>) -> SourceConfig {
             "poll_interval_min",
             &raw.poll_interval_min,
             DEFAULT_POLL_INTERVAL_MIN,
-            MILLISECOND..=SECOND * 60,
+            MILLISECOND / 10..=SECOND * 60,
         ),
         poll_interval_max: s.duration(
             "poll_interval_max",

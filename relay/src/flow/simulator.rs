@@ -412,8 +412,8 @@ impl World {
                 .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
             let partition = usize::try_from(hash).unwrap() % PARTITIONS;
             self.say(|| format!("send {id}, ticket {}", submission.ticket));
-            // Of what an earlier life sent (also in the step in which it ended), only the first two windows
-            // say so.
+            // Of what earlier lives sent (also in the step in which they ended), only so many rows say so as
+            // they may have had in flight.
             let again = self.sent.get(&id).is_some_and(|steps| steps.last() > Some(&self.began));
             let silent = again && self.delivered.contains_key(&id) && submission.resent.is_none();
             assert!(!silent, "I5: {id} was delivered before, and does not say so");

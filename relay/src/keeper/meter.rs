@@ -6,6 +6,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use metrics::{Counter, Gauge, counter, gauge};
 use tokio_postgres::{Client, Error};
 
+use super::horizon::Held;
 use super::{SCAN_SETTINGS, backlog};
 use crate::schema::Schema;
 use crate::telemetry::metric;
@@ -40,6 +41,8 @@ SELECT ledger.target, (
 ) AS dead
 FROM outbox.ledger";
 
+const UNKNOWN: Look = Look { pending: f64::NAN, oldest_s: f64::NAN, dead: f64::NAN };
+
 /// Looks at every ledger.
 pub(super) async fn look(
     client: &mut Client,
@@ -58,6 +61,14 @@ pub(super) async fn look(
     Ok(looks)
 }
 
+/// What there is to be seen of a process that was never elected: an alert about something that is not there is silent.
+pub(super) fn begin() {
+    gauge!(metric::KEEPER.name).set(0.0);
+    gauge!(metric::KEEPER_SUCCESS.name).set(0.0);
+    counter!(metric::DELETED.name).increment(0);
+    counter!(metric::LATE.name).increment(0);
+}
+
 impl Meter {
     /// Elected.
     pub(super) fn new() -> Self {
@@ -73,10 +84,13 @@ impl Meter {
         }
     }
 
-    /// A round has ended well.
-    pub(super) fn round(&self, floor: i64, deleted: u64) {
+    /// A round has ended: well, unless a person has to act before anything is deleted again.
+    pub(super) fn round(&self, floor: i64, deleted: u64, held: &Held) {
         self.floor.set(floor as f64);
         self.deleted.increment(deleted);
+        if matches!(held, Held::IdentityWentBack { .. }) {
+            return;
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.success.set(now.as_secs_f64());
     }
@@ -88,7 +102,10 @@ impl Meter {
 
     /// What was looked up; of a target that has gone nothing is known any more.
     pub(super) fn looked(&mut self, looks: BTreeMap<String, Look>) {
-        self.forget();
+        self.known
+            .keys()
+            .filter(|target| !looks.contains_key(*target))
+            .for_each(|target| show(target, UNKNOWN));
         for (target, look) in &looks {
             show(target, *look);
         }
@@ -96,7 +113,6 @@ impl Meter {
     }
 
     fn forget(&self) {
-        const UNKNOWN: Look = Look { pending: f64::NAN, oldest_s: f64::NAN, dead: f64::NAN };
         self.known.keys().for_each(|target| show(target, UNKNOWN));
     }
 }

@@ -235,8 +235,7 @@ impl Reading {
         let begun = Instant::now();
         let as_of = self.marks.load(Ordering::Acquire);
         // At `holes_max` the head is left alone, and the holes are served on.
-        let full = self.holes.open().ranges_len() >= self.limits.holes_max;
-        let stalled = full || self.paused.load(Ordering::Relaxed);
+        let stalled = self.is_full_of_holes() || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open());
         let read = self.client.deadline().answer(read).await??;
@@ -297,7 +296,7 @@ impl Reading {
         room.keep(read.rows.len(), read.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
         // Also while the head is left alone: of what was asked for, nothing was left out.
         let caught_up = !read.cut;
-        self.show_read(caught_up && !stalled, stalled);
+        self.show_read(caught_up && !stalled);
         if read.rows.is_empty() && dead.is_empty() && caught_up == self.told_caught_up {
             return Ok(());
         }
@@ -415,13 +414,17 @@ impl Reading {
         }
     }
 
-    fn show_read(&self, caught_up: bool, stalled: bool) {
+    fn is_full_of_holes(&self) -> bool {
+        self.holes.open().ranges_len() >= self.limits.holes_max
+    }
+
+    fn show_read(&self, caught_up: bool) {
         let open = self.holes.open();
         self.show(|status| {
             status.busy = None;
             status.hi = self.holes.hi();
             status.caught_up = caught_up;
-            status.stalled = stalled;
+            status.stalled = self.is_full_of_holes();
             status.hole_ranges = open.ranges_len();
             status.hole_ids = open.ids_len();
             status.oldest_hole = open.first().map(|range| range.start);

@@ -69,7 +69,11 @@ impl Management {
         let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
         let basic = BASE64_STANDARD.encode(format!("{}:{}", plain(name), plain(password)));
         Ok(Self {
-            host: host.ok_or("must be a host and a port, without a path")?.to_owned(),
+            // An address of IPv6 stands in brackets.
+            host: host
+                .ok_or("must be a host and a port, without a path")?
+                .trim_matches(['[', ']'])
+                .to_owned(),
             port: address.port_u16().unwrap_or(PORT),
             authorization: format!("Basic {basic}").into(),
         })
@@ -156,12 +160,18 @@ impl Management {
             let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
             Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
         };
-        tokio::select! {
-            answer = answered => answer,
-            // Only then does anything move; it ends first only if it breaks.
-            ended = async { connection.await.map_err(|error| error.to_string()) } => {
-                Err(ended.err().unwrap_or_else(|| "it hung up".to_owned()))
+        let broken = async {
+            match connection.await {
+                // The last of the answer may still lie there for who asked.
+                Ok(()) => std::future::pending().await,
+                Err(error) => error.to_string(),
             }
+        };
+        tokio::select! {
+            biased;
+            answer = answered => answer,
+            // Only while it is polled does anything move.
+            error = broken => Err(error),
         }
     }
 }
