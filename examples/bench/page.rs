@@ -110,5 +110,6 @@ the cores of one machine, so an absolute figure says what that machine can do: c
 or with a run of your own.
 
 A figure is *least–median–most* of the runs, or the one value. A CPU figure \"s/100k\" is CPU seconds,
-user and system, for 100,000 rows; 0.4 are 4 µs a row.
+user and system, for 100,000 rows; 0.4 are 4 µs a row. [profile.md](profile.md) has where the time goes,
+and why a target below is not reached.
 ";

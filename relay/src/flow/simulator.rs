@@ -477,7 +477,9 @@ impl World {
     }
 
     fn broker_and_zombie(&mut self, wire: Wire) {
+        // What is dead was refused for good, and is refused whoever brings it.
         let refused = self.missing.contains(&topic(wire.id))
+            || self.db.dead.contains(&wire.id)
             || self.faults && self.refusals && self.chance(15);
         if refused {
             self.say(|| format!("a zombie's {} is refused", wire.id));

@@ -59,7 +59,7 @@ impl Crew {
         let (database, url) = Proxy::in_front_of(&stage.database.url_as(&role)).await;
         let mut config = stage.config.clone().set("database", "url", format!("{url:?}"));
         let (amqp, url) = Proxy::in_front_of(&stage.amqp().url).await;
-        config = config.set("target.amqp", "url", format!("{url:?}"));
+        config = config.set("target.amqp", "url", format!("{url:?}")).tagged(&role);
         let links = Links { database: Arc::new(database), amqp: Arc::new(amqp) };
         let process = self.spawn(&config);
         self.members.lock().await.push(Member { role, process, links });

@@ -47,7 +47,7 @@ pub(crate) struct Line {
     pub(crate) fenced: bool,
     /// From the mend to the first new message, or the longest silence where nothing had to be mended; microseconds.
     pub(crate) recovery_us: Option<i64>,
-    /// The longest silence after each strike that has a name.
+    /// What each strike cost that ended a leader.
     pub(crate) failover_us: Vec<i64>,
 }
 
@@ -162,8 +162,18 @@ fn failovers(deliveries: &[Delivery], target: &'static str, notes: &Notes) -> Ve
     let strikes = notes.strikes.iter().zip(ends);
     strikes
         .filter(|((_, silence), _)| *silence == Silence::Failover(target))
-        .filter_map(|((at, _), end)| longest_silence(deliveries, *at, end))
+        .filter_map(|((at, _), end)| take_over(deliveries, *at, end))
         .collect()
+}
+
+/// From the last message of who led at `since` to the first of another, if that came before `until`.
+fn take_over(deliveries: &[Delivery], since: i64, until: i64) -> Option<i64> {
+    let old = &deliveries.iter().rfind(|d| d.received_at_us <= since)?.relay;
+    let new = |d: &Delivery| d.received_at_us > since && d.relay != *old;
+    let first =
+        deliveries.iter().position(new).filter(|&n| deliveries[n].received_at_us <= until)?;
+    let last = deliveries[..first].iter().rfind(|d| d.relay == *old)?;
+    Some(deliveries[first].received_at_us - last.received_at_us)
 }
 
 /// The longest pause between two new messages that ended after `since` and not after `until`.

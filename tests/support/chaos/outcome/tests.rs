@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use super::{Line, Outcome, longest_silence};
+use super::{Line, Outcome, longest_silence, take_over};
 use crate::support::checker::{Delivery, Inversion, Phantom, Report};
 
 fn clean() -> Line {
@@ -71,4 +71,23 @@ fn a_silence_spans_the_strike_or_comes_after_it() {
     assert_eq!(longest_silence(&deliveries, 50, 105), Some(100));
     assert_eq!(longest_silence(&deliveries, 205, i64::MAX), Some(10));
     assert_eq!(longest_silence(&deliveries, 300, i64::MAX), None);
+}
+
+#[test]
+fn a_take_over_lasts_from_the_last_of_the_old_to_the_first_of_the_new() {
+    let by = |relay: &str, received_at_us| Delivery {
+        relay: Some(relay.into()),
+        message_id: None,
+        row_id: None,
+        digest: [0; 32],
+        resent: None,
+        received_at_us,
+    };
+    // What the old one sends behind the new one counts for nothing, nor does a later silence.
+    let deliveries =
+        [by("a", 10), by("a", 30), by("b", 45), by("a", 50), by("b", 900), by("c", 910)];
+    assert_eq!(take_over(&deliveries, 20, i64::MAX), Some(15));
+    assert_eq!(take_over(&deliveries, 20, 40), None);
+    assert_eq!(take_over(&deliveries, 905, i64::MAX), Some(10));
+    assert_eq!(take_over(&deliveries, 5, i64::MAX), None);
 }
