@@ -70,7 +70,8 @@ async fn measure(rig: &Rig, arguments: &Arguments, way: Way) -> [f64; COLUMNS.le
             Way::Detach => {
                 let run = maintain(&place.session, &Schema::default(), &settings).await;
                 let run = run.expect("the inbox can be maintained").expect("nobody else is at it");
-                assert_eq!(run.dropped.len(), 1, "{run:?}");
+                // The empty days around it go as well.
+                assert!(!run.dropped.is_empty(), "{run:?}");
             }
             Way::Delete => delete(&place).await,
         }
