@@ -33,17 +33,17 @@ impl Process {
     }
 
     /// Gets a core only when nobody else wants it, with all its threads.
-    pub(crate) fn wait_for_others(&self) {
+    pub(crate) fn wait_for_others(self) {
         self.schedule("--idle");
     }
 
     /// As everybody else.
-    pub(crate) fn be_like_others(&self) {
+    pub(crate) fn be_like_others(self) {
         self.schedule("--other");
     }
 
     /// By `chrt`, of util-linux.
-    fn schedule(&self, policy: &str) {
+    fn schedule(self, policy: &str) {
         let mut command = std::process::Command::new("chrt");
         let done =
             command.args([policy, "--all-tasks", "--pid", "0", &self.0.to_string()]).status();

@@ -86,13 +86,13 @@ async fn with_relay(
     let relay = RelayProcess::start(&relay::config(&backlog.relay_url, &[&meter], arguments)).await;
     let processes = [Process(relay.pid()), meter.broker()];
     if share == Share::Leftover {
-        processes.iter().for_each(|process| process.wait_for_others());
+        processes.into_iter().for_each(Process::wait_for_others);
     }
     let before = processes.map(Process::cpu);
     let with = pgbench(rig, &backlog.database, writers, arguments).await;
     let relayed = meter.messages().await;
     let after = processes.map(Process::cpu);
-    processes.iter().for_each(|process| process.be_like_others());
+    processes.into_iter().for_each(Process::be_like_others);
     let ended = relay.terminate().await;
     assert!(ended.success(), "the relay ended with {ended}");
     meter.delete().await;

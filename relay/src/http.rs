@@ -37,7 +37,7 @@ use crate::source::BellHandle;
 /// Two Prometheus servers, the probes of an orchestrator and a person; the next one waits for one of them.
 const CONNECTIONS_MAX: usize = 16;
 
-/// From the first byte to the last, also for a client that sends nothing.
+/// From the connection to the last byte of the answer, also for a client that reads slowly.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Who asks, asks at once: a probe does not wait longer for its turn behind those that say nothing.

@@ -111,17 +111,13 @@ impl Meter {
         }
         self.known = looks;
     }
-
-    fn forget(&self) {
-        self.known.keys().for_each(|target| show(target, UNKNOWN));
-    }
 }
 
 /// Another process may be the keeper by now, and show its own.
 impl Drop for Meter {
     fn drop(&mut self) {
         self.elected.set(0.0);
-        self.forget();
+        self.looked(BTreeMap::new());
     }
 }
 

@@ -92,9 +92,7 @@ async fn terminated(cell: &Cell<'_>) {
 async fn idle_transaction(cell: &Cell<'_>) {
     let holder = cell.session().await;
     held().begin(&holder).await;
-    cell.struck();
-    cell.go_on(MEANWHILE).await;
-    cell.wait_delivered(1).await;
+    left_open(cell).await;
     // Another fault may have ended it: then it never was.
     let _ = holder.batch_execute("COMMIT").await;
     cell.mended();
@@ -102,9 +100,7 @@ async fn idle_transaction(cell: &Cell<'_>) {
 
 /// The relays find it there, and it ends while they are at work.
 async fn old_transaction(cell: &Cell<'_>) {
-    cell.struck();
-    cell.go_on(MEANWHILE).await;
-    cell.wait_delivered(1).await;
+    left_open(cell).await;
     cell.arena.old_transaction().await.commit().await;
     cell.mended();
 }
@@ -122,9 +118,7 @@ async fn prepared_transaction(cell: &Cell<'_>) {
     let holder = cell.session().await;
     held().begin(&holder).await;
     holder.run("PREPARE TRANSACTION 'left'").await;
-    cell.struck();
-    cell.go_on(MEANWHILE).await;
-    cell.wait_delivered(1).await;
+    left_open(cell).await;
     holder.run("COMMIT PREPARED 'left'").await;
     cell.mended();
 }
@@ -144,6 +138,13 @@ async fn disk_full(cell: &Cell<'_>) {
     .await;
     disk.empty();
     cell.mended();
+}
+
+/// A transaction with messages stays open: others' are written meanwhile, and come out.
+async fn left_open(cell: &Cell<'_>) {
+    cell.struck();
+    cell.go_on(MEANWHILE).await;
+    cell.wait_delivered(1).await;
 }
 
 /// What a transaction holds that stays open.
