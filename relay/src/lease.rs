@@ -23,29 +23,43 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the lock of `name` if it is free; gives the session back if another holds it.
+    /// Tries the lock of `name`: the clock of the lease if it was free, `None` if another holds it.
     ///
-    /// The lock is tried, never waited for: a waiting statement would hold a snapshot.
+    /// It is never waited for: a waiting statement would hold a snapshot. Statements sent behind it on the session run
+    /// once it is held.
     ///
     /// # Errors
     /// See [`DatabaseError`].
+    ///
+    /// Cancel safety: whether it was taken is then unknown; the session must go.
     pub async fn try_take(
-        session: Session,
+        session: &Session,
         schema: &Schema,
         name: &str,
         config: &LeaseConfig,
-    ) -> Result<Result<Self, Session>, DatabaseError> {
+    ) -> Result<Option<LeaseClock>, DatabaseError> {
         let clock = LeaseClock::new(config.ttl);
         let (text, ttl_ms) = (schema.sql(TRY_LOCK), config.ttl.as_millis().to_string());
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&name, Type::TEXT), (&ttl_ms, Type::TEXT)];
         let tried = session.query_typed_one(&text, &parameters);
         let taken: bool = session.deadline().answer(tried).await??.get(0);
-        Ok(if taken { Ok(Self { session, clock }) } else { Err(session) })
+        Ok(taken.then_some(clock))
+    }
+
+    /// The lease that `try_take` took on `session`.
+    #[must_use]
+    pub fn new(session: Session, clock: LeaseClock) -> Self {
+        Self { session, clock }
     }
 
     /// The session, for a statement that counts as a ping when it is answered.
-    pub fn session(&mut self) -> &mut Session {
+    pub fn session(&self) -> &Session {
+        &self.session
+    }
+
+    /// The session, for a transaction.
+    pub fn session_mut(&mut self) -> &mut Session {
         &mut self.session
     }
 
@@ -59,18 +73,19 @@ impl Lease {
     ///
     /// # Errors
     /// See [`DatabaseError`]; `Unavailable` also when no answer came for the length of the lease.
-    pub async fn ping(&mut self) -> Result<(), DatabaseError> {
+    pub async fn ping(&self) -> Result<(), DatabaseError> {
         let sent = Instant::now();
         answer(&self.clock, self.session.batch_execute("SELECT")).await?;
         self.clock.answered(sent);
         Ok(())
     }
 
-    /// Lets the lock go, and wakes the standbys.
+    /// Lets the lock go, and wakes the standbys; the lease is of no further use. What was sent on the session before
+    /// is carried out first, answered or not.
     ///
     /// # Errors
     /// See [`DatabaseError`]; the server frees the lock with the session all the same.
-    pub async fn release(self, schema: &Schema, name: &str) -> Result<(), DatabaseError> {
+    pub async fn release(&self, schema: &Schema, name: &str) -> Result<(), DatabaseError> {
         let (text, channel) = (schema.sql(UNLOCK), schema.free_channel());
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&name, Type::TEXT), (&channel, Type::TEXT)];
@@ -84,7 +99,7 @@ impl Lease {
     /// The database's; `Unavailable` also when no answer came for the length of the lease. Whether the
     /// statement was carried out is then unknown.
     pub async fn query_opt(
-        &mut self,
+        &self,
         statement: &tokio_postgres::Statement,
         parameters: &[&(dyn ToSql + Sync)],
     ) -> Result<Option<tokio_postgres::Row>, DatabaseError> {

@@ -29,7 +29,6 @@ pub use proven::Proven;
 use crate::board::{Board, State};
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::flow::{Backoff, Begin, Flow, Policy};
-use crate::ledger::Mark;
 use crate::ledger::progress::Progress;
 use crate::membership::{Led, Member};
 use crate::schema::Schema;
@@ -238,19 +237,16 @@ async fn run_once<T: Target + 'static>(
         match ended {
             Ok(target) => left = Some(target),
             Err(panic) => {
+                // Before the marks end: a message may have ended it, and the writer would deny it.
+                tasks.shutdown().await;
                 return Err(PipelineError::Lost(format!("the target's task died: {panic}")));
             }
         }
     }
-    // The target ended without a panic, so no message ended it.
-    let end = Mark { ended: true, ..Mark::default() };
     // Only now is the lock let go: nothing unconfirmed is published any more, and what is confirmed is
     // settled. Without an answer the server frees it with the session.
-    let released = async {
-        let _ = last_mark.send(end).await;
-        drop(last_mark);
-        while tasks.join_next().await.is_some() {}
-    };
+    drop(last_mark);
+    let released = async { while tasks.join_next().await.is_some() {} };
     if tokio::time::timeout(context.lease.ttl, released).await.is_err() {
         tracing::debug!(target_name = name, "the database frees the lock by itself");
     }

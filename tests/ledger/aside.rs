@@ -23,10 +23,10 @@ async fn every_head_is_made_due_and_every_row_counted_whatever_the_piece() {
         outbox.run("DELETE FROM outbox.retry").await;
         outbox.run(rows).await;
         // WHEN
-        aside.promote(&mut pen.lease, "lake", piece).await.unwrap();
+        aside.promote(&pen.lease, "lake", piece).await.unwrap();
         // THEN the heads are due, and nothing else
         assert_eq!(outbox.ids(DUE).await, [1, 2, 4, 5], "pieces of {piece}");
-        let counted = aside.count(&mut pen.lease, "lake", piece).await.unwrap();
+        let counted = aside.count(&pen.lease, "lake", piece).await.unwrap();
         assert_eq!(counted, 11, "pieces of {piece}");
     }
     assert_eq!(outbox.ids("outbox.retry WHERE target = 'other' AND next_at IS NULL").await, [1]);

@@ -28,16 +28,16 @@ impl Pen {
             standby_interval: Duration::from_secs(1),
             rebalance_interval: Duration::from_secs(1),
         };
-        let taken = Lease::try_take(session, &outbox.schema, name, &limits).await.unwrap();
-        let mut lease = taken.expect("nobody else holds the lease");
-        let row = target::ensure(lease.session(), &outbox.schema, name, Start::Earliest).await;
+        let taken = Lease::try_take(&session, &outbox.schema, name, &limits).await.unwrap();
+        let mut lease = Lease::new(session, taken.expect("nobody else holds the lease"));
+        let row = target::ensure(lease.session_mut(), &outbox.schema, name, Start::Earliest).await;
         let row = row.unwrap();
         let statements = Statements::prepare(lease.session(), &outbox.schema).await.unwrap();
         Self { marker: Marker::new(statements, name, row.epoch, row.ctid), lease }
     }
 
     pub(super) async fn write(&mut self, mut mark: Mark) {
-        self.marker.write(&mut self.lease, &mut mark).await.unwrap();
+        self.marker.write(&self.lease, &mut mark).await.unwrap();
     }
 
     pub(super) async fn bury(&mut self, id: i64, reason: &str) {

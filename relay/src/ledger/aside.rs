@@ -67,7 +67,7 @@ impl Aside {
     /// See [`DatabaseError`].
     pub async fn promote(
         &self,
-        lease: &mut Lease,
+        lease: &Lease,
         target: &str,
         keys_max: i64,
     ) -> Result<(), DatabaseError> {
@@ -87,7 +87,7 @@ impl Aside {
     /// See [`DatabaseError`].
     pub async fn count(
         &self,
-        lease: &mut Lease,
+        lease: &Lease,
         target: &str,
         rows_max: i64,
     ) -> Result<u64, DatabaseError> {

@@ -1,7 +1,7 @@
 //! Writes marks: each is one statement on the session that holds the lock, by the row's ctid.
 
 use futures_util::future::try_join_all;
-use tokio_postgres::Statement;
+use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::{Buried, Due, Mark};
@@ -88,7 +88,7 @@ impl Marker {
     ///
     /// # Errors
     /// See [`MarkError`]; nothing of the mark was written, or the connection is lost.
-    pub async fn write(&mut self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
+    pub async fn write(&mut self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
         if !self.try_write(lease, mark).await? {
             // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
             let row = lease.query_opt(&self.statements.find, &[&self.target]).await?;
@@ -110,16 +110,23 @@ impl Marker {
                 lease.query_opt(&self.statements.start, &[&self.target, &self.epoch, &id]).await?;
             self.ctid = row.ok_or(MarkError::Rewritten)?.get(0);
         }
-        if mark.ended {
-            let row = lease.query_opt(&self.statements.end, &[&self.target, &self.epoch]).await?;
-            if let Some(row) = row {
-                self.ctid = row.get(0);
-            }
+        if mark.ended
+            && let Some(row) = self.end(lease).await?
+        {
+            self.ctid = row.get(0);
         }
         self.unpark(lease, mark).await
     }
 
-    async fn unpark(&self, lease: &mut Lease, mark: &mut Mark) -> Result<(), MarkError> {
+    /// Writes that this life ended in good order.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn end(&self, lease: &Lease) -> Result<Option<Row>, DatabaseError> {
+        lease.query_opt(&self.statements.end, &[&self.target, &self.epoch]).await
+    }
+
+    async fn unpark(&self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
         for name in std::mem::take(&mut mark.releases) {
             let row = lease.query_opt(&self.statements.release, &[&self.target, &&*name]).await?;
             if row.is_some_and(|row| row.get::<_, i64>(0) >= RELEASED_ROWS_MAX) {
@@ -134,7 +141,7 @@ impl Marker {
         Ok(())
     }
 
-    async fn try_write(&mut self, lease: &mut Lease, mark: &Mark) -> Result<bool, MarkError> {
+    async fn try_write(&mut self, lease: &Lease, mark: &Mark) -> Result<bool, MarkError> {
         let settled = mark.settled.to_string();
         let row = if mark.is_plain() {
             let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
@@ -150,10 +157,10 @@ impl Marker {
 
     async fn write_full(
         &self,
-        lease: &mut Lease,
+        lease: &Lease,
         mark: &Mark,
         settled: &str,
-    ) -> Result<Option<tokio_postgres::Row>, MarkError> {
+    ) -> Result<Option<Row>, MarkError> {
         let aside = &mark.set_aside;
         let ids = column(aside, |row| row.id);
         let keys = column(aside, |row| row.key.as_deref());

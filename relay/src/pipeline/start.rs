@@ -11,7 +11,7 @@ use super::{Context, PipelineError};
 use crate::admin;
 use crate::admin::target::LedgerRow;
 use crate::board::State;
-use crate::database::{Session, refuse_pooler};
+use crate::database::{DatabaseError, Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
 use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS};
@@ -75,6 +75,7 @@ struct Won {
     lease: Lease,
     ready: Ready,
     known: Known,
+    ledger: LedgerRow,
     led: Led,
 }
 
@@ -89,7 +90,8 @@ struct Ready {
 
 /// What the database says before the life begins.
 struct Known {
-    ledger: LedgerRow,
+    /// `None`: the target is new.
+    ledger: Option<LedgerRow>,
     stamp: Stamp,
     /// The stamp of the identity that the ledger was written for.
     kept: Option<String>,
@@ -129,8 +131,8 @@ async fn win<T: Target>(
     let mut ready = Ready { reader, statements, aside, outbox_id };
     let target = target.insert(make(FenceName::new(outbox_id, name)));
     let standby = Notify::new();
-    let mut lease = tokio::select! {
-        lease = lock(context, session, &freed, &standby) => lease?,
+    let (mut lease, mut known) = tokio::select! {
+        locked = lock(context, session, &freed, &standby) => locked?,
         // Only once there is somebody to wait for: else it would be begun, and dropped at once.
         never = async { standby.notified().await; target.stand_by().await } => match never {},
         () = ready.reader.lost() => {
@@ -138,51 +140,62 @@ async fn win<T: Target>(
         }
     };
     let led = context.member.lead(name);
-    let known = deadline.answers(8, Box::pin(look(context, &mut lease))).await??;
-    Ok(Won { lease, ready, known, led })
+    let ledger = match known.ledger.take() {
+        Some(ledger) => ledger,
+        None => {
+            let (session, start) = (lease.session_mut(), context.target.start);
+            let made = Box::pin(admin::target::ensure(session, &context.schema, name, start));
+            deadline.answers(8, made).await??
+        }
+    };
+    Ok(Won { lease, ready, known, ledger, led })
 }
 
 /// Asks everything at once: while it waits for an answer nobody publishes.
-async fn look(context: &Context, lease: &mut Lease) -> Result<Known, PipelineError> {
+async fn look(context: &Context, session: &Session) -> Result<Known, PipelineError> {
     let (schema, name) = (&context.schema, &context.target.name);
-    let session = lease.session();
     let client: &Client = session;
     let identity = schema.sql(IDENTITY);
     let target: [(&(dyn ToSql + Sync), Type); 1] = [(name, Type::TEXT)];
-    let (ledger, stamp, kept, outbox, ()) = tokio::try_join!(
-        admin::target::read(client, schema, name),
-        Stamp::read(client, schema),
-        client.query_typed_opt(&identity, &target),
-        identity::with_last_id(client, schema, OUTBOX),
-        client.batch_execute("UNLISTEN *"),
-    )?;
-    let ledger = match ledger {
-        Some(ledger) => ledger,
-        None => admin::target::ensure(session, schema, name, context.target.start).await?,
+    let asked = async {
+        tokio::try_join!(
+            admin::target::read(client, schema, name),
+            Stamp::read(client, schema),
+            client.query_typed_opt(&identity, &target),
+            identity::with_last_id(client, schema, OUTBOX),
+        )
     };
+    let (ledger, stamp, kept, outbox) = session.deadline().answers(4, asked).await??;
     Ok(Known { ledger, stamp, kept: kept.and_then(|row| row.get(0)), outbox })
 }
 
 async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
-    let Won { mut lease, ready, known, led } = won;
-    let Known { ledger, stamp, kept, outbox } = known;
+    let Won { lease, ready, known, ledger, led } = won;
+    let Known { stamp, kept, outbox, .. } = known;
     if kept.is_some_and(|kept| stamp.is_restart_of(&kept)) {
         return Err(restarted().into());
     }
     let name = &context.target.name;
     let deadline = lease.session().deadline();
     // Boxed, since it is several questions at once, and large.
-    let begun = Box::pin(begin_life(context, lease.session(), &stamp, &outbox));
-    let (life, outbox, holes, parked) = deadline.answers(4, begun).await??;
+    let begun = Box::pin(async {
+        let life = async {
+            let begun = begin_life(context, lease.session(), &stamp, &outbox);
+            deadline.answers(5, begun).await?.map_err(DatabaseError::from)
+        };
+        // The answers of the last two renew the lease, for the first message.
+        tokio::try_join!(
+            life,
+            ready.aside.promote(&lease, name, PROMOTED_KEYS),
+            ready.aside.count(&lease, name, COUNTED_ROWS),
+        )
+    });
+    let ((life, outbox, holes, parked), (), retry_rows) = begun.await?;
     if outbox.get::<_, Uuid>("outbox_id") != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
         return Err(PipelineError::Lost(reason.into()));
     }
-    ready.aside.promote(&mut lease, name, PROMOTED_KEYS).await?;
-    // Its answer renews the lease, for the first message.
-    let retry_rows = ready.aside.count(&mut lease, name, COUNTED_ROWS).await?;
     Ok(Takeover {
-        lease,
         marker: Marker::new(ready.statements, name, ledger.epoch, life.get(0)),
         reader: ready.reader,
         floor: outbox.get("floor"),
@@ -192,6 +205,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past: past(&life),
         retry_rows,
+        lease,
         led,
     })
 }
@@ -208,12 +222,14 @@ async fn begin_life(
     let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(name, Type::TEXT), (&stamp, Type::TEXT)];
     let sql = |text| context.schema.sql(text);
     let (life, holes, parked) = (sql(BEGIN_LIFE), sql(OPEN_HOLES), sql(PARKED));
-    tokio::try_join!(
+    let (life, outbox, holes, parked, ()) = tokio::try_join!(
         session.query_typed_one(&life, &parameters),
         session.query_typed_one(outbox, &[]),
         session.query_typed(&holes, &parameters[..1]),
         session.query_typed(&parked, &parameters[..1]),
-    )
+        session.batch_execute("UNLISTEN *"),
+    )?;
+    Ok((life, outbox, holes, parked))
 }
 
 /// How the lives before this one ended.
@@ -234,12 +250,13 @@ fn open(holes: &[Row]) -> Result<RangeSet, PipelineError> {
     Ok(open)
 }
 
+/// Waits for the lock; says what the database knew when it had it.
 async fn lock(
     context: &Context,
-    mut session: Session,
+    session: Session,
     freed: &Notify,
     standby: &Notify,
-) -> Result<Lease, PipelineError> {
+) -> Result<(Lease, Known), PipelineError> {
     let stand_by = || {
         context.board.set(&context.target.name, State::Standby);
         standby.notify_one();
@@ -248,6 +265,7 @@ async fn lock(
     let listen = format!("LISTEN \"{}\"", context.schema.free_channel());
     session.deadline().answer(session.batch_execute(&listen)).await??;
     let mut member = context.member.clone();
+    let mut hopeful = true;
     loop {
         if !member.has_room() {
             stand_by();
@@ -257,17 +275,28 @@ async fn lock(
                 () = member.changed() => continue,
             }
         }
-        match Lease::try_take(session, &context.schema, &context.target.name, &context.lease)
-            .await?
-        {
-            Ok(lease) => return Ok(lease),
-            Err(held) => session = held,
+        let tried = async {
+            let (schema, name) = (&context.schema, &context.target.name);
+            Ok(Lease::try_take(&session, schema, name, &context.lease).await?)
+        };
+        let (clock, known) = if hopeful {
+            // Behind the lock on the same session, so looked at once it is held.
+            tokio::try_join!(biased; tried, async { look(context, &session).await.map(Some) })?
+        } else {
+            (tried.await?, None)
+        };
+        if let Some(clock) = clock {
+            let known = match known {
+                Some(known) => known,
+                None => look(context, &session).await?,
+            };
+            return Ok((Lease::new(session, clock), known));
         }
         stand_by();
-        tokio::select! {
-            () = tokio::time::sleep(context.lease.standby_interval) => {}
-            () = freed.notified() => {}
-        }
+        hopeful = tokio::select! {
+            () = tokio::time::sleep(context.lease.standby_interval) => false,
+            () = freed.notified() => true,
+        };
     }
 }
 

@@ -88,6 +88,8 @@ impl Steady<'_> {
     ) -> Result<(), PipelineError> {
         let outcome = self.until_end(tasks, shutdown).await;
         if matches!(outcome, Ok(()) | Err(PipelineError::Stopped { .. })) {
+            // While the last mark is under way: the next leader waits for both.
+            self.command(Command::Disconnect);
             self.settle_confirmed().await;
         }
         self.meter.show(&self.flow, self.feed.retry_rows());

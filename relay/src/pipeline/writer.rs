@@ -10,9 +10,10 @@ use crate::ledger::Mark;
 use crate::ledger::mark::Marker;
 use crate::schema::Schema;
 
-/// Runs until the marks end, and lets the lock go; or until the lease is lost. One mark is under way at a time.
+/// Runs until the marks end: then this life has, in good order, and the lock is let go; or until the lease is lost.
+/// One mark is under way at a time.
 pub(super) async fn write_marks(
-    mut lease: Lease,
+    lease: Lease,
     mut marker: Marker,
     ping_interval: Duration,
     mut marks: Receiver<Mark>,
@@ -28,9 +29,12 @@ pub(super) async fn write_marks(
             }
         };
         let Some(mut mark) = mark else {
-            return Ok(lease.release(&schema, &name).await?);
+            // Both at once: until then nobody leads.
+            let (ended, released) =
+                tokio::join!(biased; marker.end(&lease), lease.release(&schema, &name));
+            return Ok(ended.and(released)?);
         };
-        marker.write(&mut lease, &mut mark).await?;
+        marker.write(&lease, &mut mark).await?;
         let _ = marked.send(mark);
     }
 }
