@@ -134,10 +134,10 @@ pub const DEFAULT_KAFKA_FENCE: KafkaFence = KafkaFence::Off;
 /// What a topic exchange routes by.
 pub const DEFAULT_ROUTING_KEY: &str = "{{ topic }}";
 
-/// Rows of one read are handed over within it and go together. Under load batches fill by themselves, while
-/// five requests are out; and a row that comes alone waits for nobody: with 1 ms that wait was a third of
-/// the way from commit to consumer.
-pub const DEFAULT_LINGER: Duration = Duration::from_micros(100);
+/// Rows of one read are handed over before librdkafka's thread is awake, and go together; under load batches fill by
+/// themselves, while five requests are out. And a row that comes alone waits for nobody: whatever is set, the thread
+/// polls for whole milliseconds, so that 0.1 ms was 1, a third of the way from commit to consumer.
+pub const DEFAULT_LINGER: Duration = Duration::ZERO;
 
 /// Compression is the topic's business (`compression.type=producer` stores what is sent) and costs
 /// the relay CPU; small payloads gain little.
