@@ -89,6 +89,7 @@ const GUARD_INTERVAL: Duration = Duration::from_secs(5);
 /// When to read the locks.
 #[derive(Debug)]
 pub(super) struct LockPace {
+    begun: Instant,
     last: Option<Instant>,
     cost: Duration,
     pause: Duration,
@@ -96,8 +97,9 @@ pub(super) struct LockPace {
 }
 
 impl LockPace {
-    pub(super) fn new() -> Self {
-        Self { last: None, cost: Duration::ZERO, pause: LOCK_READ_PAUSE_MIN, demanded: false }
+    pub(super) fn new(begun: Instant) -> Self {
+        let (cost, pause) = (Duration::ZERO, LOCK_READ_PAUSE_MIN);
+        Self { begun, last: None, cost, pause, demanded: false }
     }
 
     /// Something looks wrong: read the locks next, whatever the pace.
@@ -124,6 +126,8 @@ impl LockPace {
                 let pause = if wants_locks { self.pause } else { GUARD_INTERVAL };
                 last + pause.max(self.cost * LOCK_READ_COST_FACTOR)
             }
+            // Behind the first read of rows: after a take-over somebody waits for it.
+            None if !self.demanded => self.begun + self.pause,
             _ => now,
         }
     }
@@ -167,7 +171,10 @@ mod tests {
 
     #[test]
     fn lock_reads_slow_down_while_nothing_clears_and_cost_little() {
-        let (now, mut pace) = (Instant::now(), LockPace::new());
+        let (now, mut pace) = (Instant::now(), LockPace::new(Instant::now()));
+        let begun = pace.begun;
+        assert_eq!(pace.due(now, false), begun + LOCK_READ_PAUSE_MIN);
+        pace.demand();
         assert_eq!(pace.due(now, false), now);
         pace.done(now, Duration::ZERO, false);
         assert_eq!(pace.due(now, true), now + 4 * MS);

@@ -180,7 +180,7 @@ impl Reading {
             guard: Guard::default(),
             pace: Pace::new(limits.poll_interval_min, limits.poll_interval_max),
             nap: Nap::new().map_err(no_timer)?,
-            lock_pace: LockPace::new(),
+            lock_pace: LockPace::new(Instant::now()),
             retry_clock: RetryClock::new(ports.retry),
             budget: ports.budget,
             marks: ports.marks,

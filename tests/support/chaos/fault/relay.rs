@@ -40,6 +40,8 @@ pub(super) const FAULTS: &[Fault] = &[
 async fn ended(cell: &Cell<'_>, signal: &str) {
     for target in ["amqp", "kafka"].repeat(ROUNDS) {
         let leader = cell.leader_to(target).await;
+        // What a start takes is another figure.
+        cell.crew.wait_ready().await;
         cell.struck_as(Silence::Failover(target));
         cell.crew.end(&leader, signal).await;
         cell.hire().await;
