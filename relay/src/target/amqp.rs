@@ -9,6 +9,7 @@ mod confirms;
 mod connection;
 pub mod management;
 mod publication;
+mod publish;
 mod unseen;
 
 use std::collections::{BTreeSet, VecDeque};

@@ -4,7 +4,6 @@
 //! lease must not write another byte, so the socket is ours: cutting it resets the connection, and
 //! whatever stood in lapin's or the kernel's buffers is gone.
 
-use std::future::Future;
 use std::io;
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -21,14 +20,13 @@ use lapin::options::{
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{
-    Channel, Confirmation, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind,
-};
+use lapin::{Channel, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
 use super::classify::{describe, misconfigured, not_fenced};
 use super::publication::Publication;
+use super::publish::{Confirm, Publish};
 use crate::config::AmqpConfig;
 use crate::message::Message;
 use crate::target::ConnectError;
@@ -40,9 +38,6 @@ const CONNECTION_NAME: &str = "outbox-relay";
 
 /// A broker that answers nothing is not waited for: nothing depends on a polite end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
-
-/// One publish, to its confirm.
-pub(super) type Publish = Pin<Box<dyn Future<Output = lapin::Result<Confirmation>> + Send>>;
 
 /// An open connection. Dropping it cuts it.
 pub(super) struct Connection {
@@ -166,20 +161,17 @@ impl Connection {
     }
 
     /// Publishes behind everything published before: the frames are handed over before this
-    /// returns. The future is to be kept and polled for the confirm.
+    /// returns. What it returns is to be kept and polled for the confirm.
     pub(super) fn publish(&self, publication: Publication, message: Message) -> Publish {
         let channel = Arc::clone(&self.channel);
-        let mut publish: Publish = Box::pin(async move {
+        Publish::begin(async move {
             let Publication { exchange, routing_key, properties } = publication;
             let options = BasicPublishOptions { mandatory: true, immediate: false };
             let payload = message.payload().unwrap_or_default();
-            channel.basic_publish(exchange, routing_key, options, payload, properties).await?.await
-        });
-        // lapin takes the delivery tag and queues the frames in the first poll.
-        match publish.as_mut().poll(&mut Context::from_waker(std::task::Waker::noop())) {
-            Poll::Pending => publish,
-            Poll::Ready(outcome) => Box::pin(std::future::ready(outcome)),
-        }
+            let confirm =
+                channel.basic_publish(exchange, routing_key, options, payload, properties).await?;
+            Ok(Box::pin(confirm) as Confirm)
+        })
     }
 
     /// Why an exchange cannot be published to, if it is missing.

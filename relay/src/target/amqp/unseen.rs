@@ -14,7 +14,7 @@ use std::time::Duration;
 use lapin::Confirmation;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::connection::Publish;
+use super::publish::Publish;
 
 /// A message that is the first and unconfirmed for this long keeps no other waiting.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -23,6 +23,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Default)]
 pub(super) struct Unseen {
     queue: VecDeque<Waiting>,
+    /// Those at the front of the queue whose frames are written.
+    written: usize,
     aside: Vec<Waiting>,
     /// Those of `aside` that this look has still to ask.
     unasked: usize,
@@ -52,6 +54,15 @@ impl Unseen {
     /// Begins a look: those that stepped aside are asked first.
     pub(super) fn begin_look(&mut self) {
         self.unasked = self.aside.len();
+        // Frames are written in order; what is written needs little memory for the rest of its way.
+        while self.queue.get_mut(self.written).is_some_and(|next| next.publish.is_written()) {
+            self.written += 1;
+        }
+    }
+
+    fn pop_front(&mut self) -> Option<Waiting> {
+        self.written = self.written.saturating_sub(1);
+        self.queue.pop_front()
     }
 
     /// The next confirm that is there, with the number of its message.
@@ -61,14 +72,14 @@ impl Unseen {
     ) -> Poll<(u64, lapin::Result<Confirmation>)> {
         while self.unasked > 0 {
             self.unasked -= 1;
-            if let Poll::Ready(outcome) = self.aside[self.unasked].publish.as_mut().poll(cx) {
+            if let Poll::Ready(outcome) = self.aside[self.unasked].publish.poll(cx) {
                 return Poll::Ready((self.aside.swap_remove(self.unasked).number, outcome));
             }
         }
         while let Some(first) = self.queue.front_mut() {
-            if let Poll::Ready(outcome) = first.publish.as_mut().poll(cx) {
+            if let Poll::Ready(outcome) = first.publish.poll(cx) {
                 let number = first.number;
-                self.queue.pop_front();
+                self.pop_front();
                 return Poll::Ready((number, outcome));
             }
             let until = first.since + PATIENCE;
@@ -80,7 +91,8 @@ impl Unseen {
                 let _ = timer.as_mut().poll(cx);
                 return Poll::Pending;
             }
-            self.aside.extend(self.queue.pop_front());
+            let late = self.pop_front();
+            self.aside.extend(late);
         }
         Poll::Pending
     }
@@ -90,10 +102,11 @@ impl Unseen {
 mod tests {
     use std::future::{pending, poll_fn, ready};
 
+    use super::super::publish::Confirm;
     use super::*;
 
     fn confirmed() -> Publish {
-        Box::pin(ready(Ok(Confirmation::Ack(None))))
+        Publish::Written(Box::pin(ready(Ok(Confirmation::Ack(None)))))
     }
 
     async fn next(unseen: &mut Unseen) -> u64 {
@@ -109,7 +122,7 @@ mod tests {
     async fn one_that_is_not_confirmed_steps_aside() {
         let mut unseen = Unseen::default();
         unseen.push(0, confirmed());
-        unseen.push(1, Box::pin(pending()));
+        unseen.push(1, Publish::Written(Box::pin(pending())));
         unseen.push(2, confirmed());
         assert_eq!(next(&mut unseen).await, 0);
         let begun = Instant::now();
@@ -121,18 +134,39 @@ mod tests {
         assert_eq!(next(&mut unseen).await, 3);
     }
 
+    #[tokio::test]
+    async fn what_is_written_leaves_its_frames_behind() {
+        let (write, written) = tokio::sync::oneshot::channel::<()>();
+        let mut unseen = Unseen::default();
+        unseen.push(0, confirmed());
+        unseen.push(
+            1,
+            Publish::begin(async {
+                let _ = written.await;
+                Ok(Box::pin(pending()) as Confirm)
+            }),
+        );
+        unseen.push(2, confirmed());
+        unseen.begin_look();
+        assert_eq!(unseen.written, 1);
+        assert_eq!(next(&mut unseen).await, 0);
+        assert_eq!(unseen.written, 0);
+        write.send(()).unwrap();
+        unseen.begin_look();
+        assert_eq!(unseen.written, 2);
+        assert!(matches!(unseen.queue[0].publish, Publish::Written(_)));
+    }
+
     /// Its confirm may carry the return of a message that is seen behind it.
     #[tokio::test(start_paused = true)]
     async fn one_that_stepped_aside_is_asked_first() {
         let (answer, answered) = tokio::sync::oneshot::channel::<()>();
         let mut unseen = Unseen::default();
-        unseen.push(
-            0,
-            Box::pin(async {
-                let _ = answered.await;
-                Ok(Confirmation::Ack(None))
-            }),
-        );
+        let late = async {
+            let _ = answered.await;
+            Ok(Confirmation::Ack(None))
+        };
+        unseen.push(0, Publish::Written(Box::pin(late)));
         unseen.push(1, confirmed());
         assert_eq!(next(&mut unseen).await, 1);
         unseen.push(2, confirmed());
