@@ -104,21 +104,21 @@ impl KafkaDestination {
     }
 }
 
+/// A consumer that has heard nothing for so long may never again: where a broker that hung comes back, and for a
+/// moment the cluster knows of no broker, librdkafka 2.12 lets go of all it had, the configured ones among them.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+
 /// Reads for ever; librdkafka itself waits for a broker that went away.
 pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
-    let consumer: StreamConsumer = client(&destination.brokers)
-        .set("group.id", format!("consumer-{}", destination.topic))
-        .set("enable.auto.commit", "false")
-        .set("auto.offset.reset", "earliest")
-        .set("fetch.wait.max.ms", "50")
-        .create()
-        .expect("a consumer needs no broker to be made");
-    consumer
-        .assign(&destination.beginning())
-        .expect("partitions can be assigned before they are known");
+    let mut consumer = assigned(&destination);
     loop {
+        let Ok(received) = tokio::time::timeout(SILENCE_MAX, consumer.recv()).await else {
+            // What it shows again is not new to the inbox.
+            consumer = assigned(&destination);
+            continue;
+        };
         // An error is an event about the connection: it comes back, and so do we.
-        let Ok(message) = consumer.recv().await else { continue };
+        let Ok(message) = received else { continue };
         // A broker that died may send its consumers back: the record is in the log once all the same.
         if !inbox.is_new(message.partition(), message.offset()) {
             continue;
@@ -157,6 +157,21 @@ pub(super) async fn consume(destination: KafkaDestination, inbox: Arc<Inbox>) {
             None => inbox.record(received),
         }
     }
+}
+
+/// A consumer of all there is.
+fn assigned(destination: &KafkaDestination) -> StreamConsumer {
+    let consumer: StreamConsumer = client(&destination.brokers)
+        .set("group.id", format!("consumer-{}", destination.topic))
+        .set("enable.auto.commit", "false")
+        .set("auto.offset.reset", "earliest")
+        .set("fetch.wait.max.ms", "50")
+        .create()
+        .expect("a consumer needs no broker to be made");
+    consumer
+        .assign(&destination.beginning())
+        .expect("partitions can be assigned before they are known");
+    consumer
 }
 
 /// Puts a mark at the end of every partition.
