@@ -13,6 +13,8 @@ mod decoding;
 mod kafka;
 mod read;
 
+pub(crate) use kafka::PROPERTIES as PRODUCER_PROPERTIES;
+
 const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
 
 /// Messages that nobody counts. Whoever is measured first would find the brokers as they were

@@ -108,7 +108,8 @@ async fn latency(
     // A JVM takes long to start, and one row through it says that it has.
     let first = Arc::new(Journal::new(1));
     let mut reader = Reader::start(&entry.meter, first.clone()).await;
-    let source = Source { url: &entry.database.url, insert: entry.contestant.insert() };
+    let source =
+        Source { url: &entry.database.url, insert: entry.contestant.insert(), sender: None };
     write(&source, 1, &first).await;
     reader.wait_all(&first).await;
     for (n, rate) in RATES.into_iter().enumerate() {

@@ -13,12 +13,14 @@ use crate::relay;
 use crate::rig::Rig;
 use crate::support::relay::RelayProcess;
 use crate::usage::{CpuSecs, Process};
+use dual_write::Sender;
 
 pub(crate) use consumer::Reader;
 pub(crate) use journal::Journal;
 pub(crate) use writer::{Source, write};
 
 mod consumer;
+mod dual_write;
 mod journal;
 mod ledger;
 mod writer;
@@ -63,20 +65,31 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
         let name =
             sink.map_or("Kafka".to_owned(), |kind| format!("RabbitMQ {} queue", kind.word()));
         for rate in RATES {
-            let mut lines = Vec::new();
-            for _ in 0..arguments.runs {
-                lines.push(measure(rig, sink, rate, arguments).await);
+            for (between, by) in [(Between::Relay, ""), (Between::Nobody, ", without a relay")] {
+                let mut lines = Vec::new();
+                for _ in 0..arguments.runs {
+                    lines.push(measure(rig, sink, rate, between, arguments).await);
+                }
+                table.push(format!("{name}, {rate}/s{by}"), &lines);
             }
-            table.push(format!("{name}, {rate}/s"), &lines);
         }
     }
     Figures { tables: vec![table, idle], plots: Vec::new(), notes: notes() }
+}
+
+/// Who is between the commit and the broker.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Between {
+    Relay,
+    /// The writer sends the row itself.
+    Nobody,
 }
 
 async fn measure(
     rig: &Rig,
     sink: Option<Kind>,
     rate: u64,
+    between: Between,
     arguments: &Arguments,
 ) -> [f64; COLUMNS.len()] {
     let backlog = Backlog::empty(rig, USUAL_PAYLOAD).await;
@@ -84,29 +97,43 @@ async fn measure(
         None => Meter::kafka_stamped(rig).await,
         Some(kind) => Meter::amqp(rig, kind).await,
     };
-    let relay = RelayProcess::start(&relay::config(&backlog.relay_url, &[&meter], arguments)).await;
+    let (relay, sender) = match between {
+        Between::Relay => {
+            let config = relay::config(&backlog.relay_url, &[&meter], arguments);
+            (Some(RelayProcess::start(&config).await), None)
+        }
+        Between::Nobody => (None, Some(Arc::new(Sender::to(&meter).await))),
+    };
     let duration = arguments.scale.steady();
     let journal = Arc::new(Journal::new(rate * duration.as_secs()));
     let reader = Reader::start(&meter, journal.clone()).await;
     let ledger = ledger::Watch::start(&backlog).await;
-    let processes = [Process(relay.pid()), rig.postgres_process(), meter.broker()];
-    let before = processes.map(Process::cpu);
-    let source = Source { url: &backlog.database.url, insert: INSERT };
+    let publisher = relay.as_ref().map(|relay| Process(relay.pid()));
+    let processes = [publisher, Some(rig.postgres_process()), Some(meter.broker())];
+    let before = processes.map(|process| process.map(Process::cpu));
+    let source = Source { url: &backlog.database.url, insert: INSERT, sender };
     let seconds = write(&source, rate, &journal).await;
     reader.wait_all(&journal).await;
-    let after = processes.map(Process::cpu);
-    backlog.wait_settled_up_to(journal.last_id()).await;
-    journal.settled(ledger.stop().await);
+    let after = processes.map(|process| process.map(Process::cpu));
+    if relay.is_some() {
+        backlog.wait_settled_up_to(journal.last_id()).await;
+        journal.settled(ledger.stop().await);
+    }
     drop(reader);
-    let peak_mib = processes[0].peak_mib();
-    let ended = relay.terminate().await;
-    assert!(ended.success(), "the relay ended with {ended}");
+    let peak_mib = publisher.map_or(f64::NAN, Process::peak_mib);
+    if let Some(relay) = relay {
+        let ended = relay.terminate().await;
+        assert!(ended.success(), "the relay ended with {ended}");
+    }
     meter.delete().await;
     // The first second is everybody's warm-up.
     let times = journal.times(rate as usize);
     let (consumed, replied) = (times.consumed(), times.after_reply());
     let (logged, settled) = (times.logged(), times.settled());
-    let percent = |n: usize| (after[n] - before[n]).0 / seconds * 100.0;
+    let percent = |n: usize| match (after[n], before[n]) {
+        (Some(after), Some(before)) => (after - before).0 / seconds * 100.0,
+        _ => f64::NAN,
+    };
     [
         journal.len() as f64 / seconds,
         consumed.p50,
@@ -153,6 +180,9 @@ fn notes() -> Vec<String> {
          the disk) is part of it; *after reply*: from the commit's reply instead.",
         "*in the log*: until Kafka's LogAppendTime, known to a millisecond (half of one is added). \
          *settled*: until the row stands in the ledger, looked at every 10 ms.",
+        "*Without a relay*: the writer sends each row itself once its commit has returned, with the same client and \
+         settings. No relay can be sooner, and a crash between the two loses the message; so the difference is what \
+         an outbox costs, and the rest is the machine's.",
         "All on the same cores: the writer's and the consumer's own work is in these times.",
     ]
     .map(str::to_owned)

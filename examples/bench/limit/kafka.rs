@@ -21,12 +21,12 @@ pub(super) const RELAY_WINDOW: u64 = 10_000;
 pub(super) const WIDE_WINDOW: u64 = 100_000;
 
 /// What `relay/src/target/kafka/producer.rs` sets.
-const PROPERTIES: [(&str, &str); 6] = [
+pub(crate) const PROPERTIES: [(&str, &str); 6] = [
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("message.timeout.ms", "0"),
     ("partitioner", "murmur2_random"),
-    ("linger.ms", "0.1"),
+    ("linger.ms", "0"),
     ("queue.buffering.max.messages", "0"),
 ];
 

@@ -8,6 +8,7 @@ use tokio::task::JoinSet;
 use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
 
+use super::dual_write::Sender;
 use super::journal::Journal;
 use crate::backlog::KEYS;
 use crate::drain::USUAL_PAYLOAD;
@@ -27,6 +28,8 @@ pub(crate) struct Source<'a> {
     pub(crate) url: &'a str,
     /// Key and payload; returns an id.
     pub(crate) insert: &'a str,
+    /// Who sends the row, if it is the writer itself.
+    pub(crate) sender: Option<Arc<Sender>>,
 }
 
 /// Fills the journal; seconds that it took.
@@ -42,7 +45,9 @@ pub(crate) async fn write(source: &Source<'_>, rate: u64, journal: &Arc<Journal>
     let mut writers = JoinSet::new();
     for (n, (session, insert)) in sessions.into_iter().enumerate() {
         let numbers = (n..journal.len()).step_by(connections as usize);
-        writers.spawn(connection(session, insert, numbers, rate, begun, journal.clone()));
+        let schedule = Schedule { numbers, rate, begun };
+        let sender = source.sender.clone();
+        writers.spawn(connection(session, insert, schedule, sender, journal.clone()));
     }
     while let Some(ended) = writers.join_next().await {
         ended.expect("a writer ends by itself");
@@ -50,13 +55,19 @@ pub(crate) async fn write(source: &Source<'_>, rate: u64, journal: &Arc<Journal>
     begun.elapsed().as_secs_f64()
 }
 
+/// Which rows, and when.
+struct Schedule<N> {
+    numbers: N,
+    rate: u64,
+    begun: Instant,
+}
+
 /// Each row at its time, whatever became of the one before: a slow commit does not make the load less.
 async fn connection(
     session: Session,
     insert: Statement,
-    numbers: impl Iterator<Item = usize>,
-    rate: u64,
-    begun: Instant,
+    Schedule { numbers, rate, begun }: Schedule<impl Iterator<Item = usize>>,
+    sender: Option<Arc<Sender>>,
     journal: Arc<Journal>,
 ) {
     for number in numbers {
@@ -75,5 +86,8 @@ async fn connection(
         slot.commit_sent.store(now_us(), Ordering::Relaxed);
         session.batch_execute("COMMIT").await.expect("a transaction commits");
         slot.commit_replied.store(now_us(), Ordering::Relaxed);
+        if let Some(sender) = &sender {
+            sender.send(&key, &payload).await;
+        }
     }
 }
