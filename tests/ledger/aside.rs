@@ -11,7 +11,7 @@ const DUE: &str = "outbox.retry WHERE target = 'lake' AND next_at <= clock_times
 async fn every_head_is_made_due_and_every_row_counted_whatever_the_piece() {
     // GIVEN keys '' to 'k4' with two rows each, one whose head waits for a time, a row that holds nobody
     let outbox = Outbox::create().await;
-    let mut pen = Pen::take(&outbox, "lake").await;
+    let pen = Pen::take(&outbox, "lake").await;
     let aside = Aside::prepare(pen.lease.session(), &outbox.schema).await.unwrap();
     let rows = "INSERT INTO outbox.retry (target, id, key, holds, attempts, class)
         SELECT 'lake', n, CASE WHEN n % 5 > 0 THEN 'k' || n % 5 ELSE '' END, true, 0, 'held'

@@ -13,14 +13,14 @@ use crate::queue::{connect, short};
 /// What the writer sends with.
 pub(crate) enum Sender {
     Kafka {
-        producer: Box<ThreadedProducer<DefaultProducerContext>>,
+        producer: ThreadedProducer<DefaultProducerContext>,
         topic: String,
     },
     Amqp {
-        channel: Channel,
+        channel: Box<Channel>,
         queue: String,
         /// Lives as long as its channel.
-        _connection: Connection,
+        _connection: Box<Connection>,
     },
 }
 
@@ -34,7 +34,7 @@ impl Sender {
                 for (name, value) in PRODUCER_PROPERTIES {
                     config.set(name, value);
                 }
-                let producer = Box::new(config.create().expect("the properties are right"));
+                let producer = config.create().expect("the properties are right");
                 Self::Kafka { producer, topic: topic.topic.clone() }
             }
             Meter::Amqp { queue, .. } => {
@@ -42,7 +42,11 @@ impl Sender {
                 let channel = connection.create_channel().await.expect("RabbitMQ opens channels");
                 let confirms = channel.confirm_select(ConfirmSelectOptions::default()).await;
                 confirms.expect("RabbitMQ confirms");
-                Self::Amqp { channel, queue: queue.name.clone(), _connection: connection }
+                Self::Amqp {
+                    channel: Box::new(channel),
+                    queue: queue.name.clone(),
+                    _connection: Box::new(connection),
+                }
             }
         }
     }
