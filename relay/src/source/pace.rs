@@ -24,7 +24,7 @@ const STREAM_ROWS: usize = 4;
 /// Then the next read waits this long for each row of this one, up to the longest: the faster rows come, the
 /// more of them share a read, and the writers have the rest of the machine.
 const GATHER_PER_ROW: Duration = Duration::from_micros(500);
-const GATHER_MAX: Duration = Duration::from_millis(3);
+const GATHER_MAX: Duration = Duration::from_millis(5);
 
 /// The pauses between reads that show nothing: doubling from the shortest to the longest.
 #[derive(Debug)]
@@ -166,7 +166,7 @@ mod tests {
     fn the_faster_rows_come_the_longer_a_read_gathers() {
         let cost = MS / 2;
         assert_eq!([1, 3].map(|rows| Pace::rest(cost, rows)), [READ_INTERVAL; 2]);
-        assert_eq!([4, 5, 100].map(|rows| Pace::rest(cost, rows)), [2 * MS, MS * 5 / 2, 3 * MS]);
+        assert_eq!([4, 5, 100].map(|rows| Pace::rest(cost, rows)), [2 * MS, MS * 5 / 2, 5 * MS]);
     }
 
     #[test]
