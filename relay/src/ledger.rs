@@ -37,7 +37,8 @@ pub struct Mark {
     pub keys: Vec<String>,
     /// The message that is sent next, with care: recorded, so that a later life knows whom to blame.
     pub started: Option<i64>,
-    /// The life ends in good order: none of its messages ended it.
+    /// The life has come past the messages that may have ended those before it: they are not counted any more. (The
+    /// end of a life in good order says so by itself.)
     pub ended: bool,
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.

@@ -118,7 +118,7 @@ impl Marker {
         self.unpark(lease, mark).await
     }
 
-    /// Writes that this life ended in good order.
+    /// Writes that no message ended this life: those that were ended early are not counted any more.
     ///
     /// # Errors
     /// See [`DatabaseError`].
