@@ -7,7 +7,13 @@ use crate::support::database::Database;
 use crate::support::session::Session;
 
 /// `(id, key, holds, next_at)` each into `retry`, and into `message` by the same id.
+///
+/// In the order of an ordinary insert, which a reader under way takes them for: the lock of the
+/// table, then the ids, then the rows.
 async fn set_aside(session: &Session, rows: &[(i64, Option<&str>, bool, &str)]) {
+    let draw = "BEGIN; LOCK TABLE outbox.message IN ROW EXCLUSIVE MODE;
+                SELECT setval(pg_get_serial_sequence('outbox.message', 'id'), 1000)";
+    session.run(draw).await;
     for (id, key, holds, next_at) in rows {
         let key = key.map_or("NULL".to_owned(), |key| format!("'{key}'"));
         session
@@ -18,7 +24,7 @@ async fn set_aside(session: &Session, rows: &[(i64, Option<&str>, bool, &str)]) 
             ))
             .await;
     }
-    session.run("SELECT setval(pg_get_serial_sequence('outbox.message', 'id'), 1000)").await;
+    session.run("COMMIT").await;
 }
 
 const DUE: &str = "now() - interval '1 s'";
