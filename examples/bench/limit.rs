@@ -15,7 +15,7 @@ mod read;
 
 pub(crate) use kafka::PROPERTIES as PRODUCER_PROPERTIES;
 
-const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
+pub(crate) const COLUMNS: [&str; 3] = ["rows/s", "client CPU s/100k", "server CPU s/100k"];
 
 /// Messages that nobody counts. Whoever is measured first would find the brokers as they were
 /// started: Java compiles what is busy, and costs twice as much until then.
@@ -24,13 +24,22 @@ const WARM_UP_KAFKA_ROWS: u64 = 1_000_000;
 const WARM_UP_KAFKA_REQUESTS: u64 = 10_000;
 const WARM_UP_AMQP_ROWS: u64 = 20_000;
 
+/// Windows, and channels that share them.
+const AMQP_WINDOWS: [(usize, usize); 5] =
+    [(100, 1), (1_000, 1), (10_000, 1), (10_000, 2), (10_000, 4)];
+
 /// Lets both brokers come to speed.
 pub(crate) async fn warm_up(rig: &Rig) {
     kafka::measure(rig, WARM_UP_KAFKA_ROWS, kafka::RELAY_WINDOW).await;
     kafka::measure(rig, WARM_UP_KAFKA_REQUESTS, 1).await;
     for kind in [Kind::Classic, Kind::Quorum] {
-        amqp::measure(rig, WARM_UP_AMQP_ROWS, kind, 1_000).await;
+        amqp::measure(rig, WARM_UP_AMQP_ROWS, kind, 1_000, 1).await;
     }
+}
+
+/// Rows a second, and CPU seconds for 100,000 of them: the client's and the broker's.
+pub(crate) async fn bare_producer(rig: &Rig, rows: u64) -> [f64; COLUMNS.len()] {
+    kafka::measure(rig, rows, kafka::RELAY_WINDOW).await
 }
 
 pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
@@ -54,12 +63,16 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     }
     let rows = arguments.scale.amqp_rows(USUAL_PAYLOAD) / 2;
     for kind in [Kind::Classic, Kind::Quorum, Kind::Stream] {
-        for window in [100, 1_000, 10_000] {
+        for (window, channels) in AMQP_WINDOWS {
             let mut lines = Vec::new();
             for _ in 0..runs {
-                lines.push(amqp::measure(rig, rows, kind, window).await);
+                lines.push(amqp::measure(rig, rows, kind, window, channels).await);
             }
-            table.push(format!("lapin, confirms, {} queue, window {window}", kind.word()), &lines);
+            let mut name = format!("lapin, confirms, {} queue, window {window}", kind.word());
+            if channels > 1 {
+                name.push_str(&format!(", {channels} channels"));
+            }
+            table.push(name, &lines);
         }
     }
     let lines = decoding::measure(rig, backlog.rows / 4, runs).await;

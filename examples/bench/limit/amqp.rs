@@ -1,11 +1,12 @@
-//! A bare lapin publisher with confirms, at a window.
+//! A bare lapin publisher with confirms, at a window, on one channel or several of one connection.
 
 use std::collections::VecDeque;
 use std::time::Instant;
 
+use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Confirmation};
+use lapin::{BasicProperties, Channel, Confirmation};
 
 use super::COLUMNS;
 use crate::drain::USUAL_PAYLOAD;
@@ -18,11 +19,12 @@ pub(super) async fn measure(
     rows: u64,
     kind: Kind,
     window: usize,
+    channels: usize,
 ) -> [f64; COLUMNS.len()] {
     let queue = Queue::create(rig.rabbitmq.url(), kind).await;
     let (me, broker) = (Process(std::process::id()), rig.rabbitmq_process());
     let (own, theirs, begun) = (me.cpu(), broker.cpu(), Instant::now());
-    if let Err(error) = publish(&queue, rows, window).await {
+    if let Err(error) = publish(&queue, rows, window, channels).await {
         panic!("cannot publish to {}: {error}", queue.name);
     }
     let seconds = begun.elapsed().as_secs_f64();
@@ -43,11 +45,31 @@ const HEADERS: [(&str, &str); 4] = [
     ("x-outbox-created-at", "2026-01-31T12:00:00.000000Z"),
 ];
 
-/// Persistent and mandatory, with id and headers, as the relay publishes.
-async fn publish(queue: &Queue, rows: u64, window: usize) -> lapin::Result<()> {
+/// Each channel has its share of rows and window, and a task of its own.
+async fn publish(queue: &Queue, rows: u64, window: usize, channels: usize) -> lapin::Result<()> {
     let connection = connect(&queue.url).await;
-    let channel = connection.create_channel().await?;
-    channel.confirm_select(ConfirmSelectOptions::default()).await?;
+    let mut publishers = Vec::with_capacity(channels);
+    for _ in 0..channels {
+        let channel = connection.create_channel().await?;
+        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let (name, rows) = (queue.name.clone(), rows / channels as u64);
+        publishers.push(tokio::spawn(publish_on(channel, name, rows, window / channels)));
+    }
+    // Dropped, a channel would close by itself while the connection does.
+    let mut open = Vec::with_capacity(channels);
+    for published in join_all(publishers).await {
+        open.push(published.expect("a publisher does not panic")?);
+    }
+    connection.close(200, short("done")).await
+}
+
+/// Persistent and mandatory, with id and headers, as the relay publishes.
+async fn publish_on(
+    channel: Channel,
+    queue: String,
+    rows: u64,
+    window: usize,
+) -> lapin::Result<Channel> {
     let id = short(&uuid::Uuid::now_v7().to_string());
     let mut headers = FieldTable::default();
     for (name, value) in HEADERS {
@@ -60,7 +82,7 @@ async fn publish(queue: &Queue, rows: u64, window: usize) -> lapin::Result<()> {
         .with_headers(headers);
     let options = BasicPublishOptions { mandatory: true, ..Default::default() };
     let payload = vec![b'x'; USUAL_PAYLOAD];
-    let (exchange, name) = (short(""), short(&queue.name));
+    let (exchange, name) = (short(""), short(&queue));
     let mut unconfirmed = VecDeque::with_capacity(window);
     for _ in 0..rows {
         // In steps of a tenth, or the two tasks would wake each other for every message.
@@ -77,7 +99,7 @@ async fn publish(queue: &Queue, rows: u64, window: usize) -> lapin::Result<()> {
     for confirm in unconfirmed {
         confirmed(confirm).await?;
     }
-    connection.close(200, short("done")).await
+    Ok(channel)
 }
 
 async fn confirmed(

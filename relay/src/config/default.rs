@@ -22,9 +22,10 @@ pub const DEFAULT_STATEMENT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Beyond 2,000 rows a read gains nothing: its fixed cost is below 1 % of it.
 pub const DEFAULT_BATCH_ROWS_MAX: usize = 2_000;
 
-/// Two windows, a tenth of a second of the fastest drain: the reader is never the one that is waited
-/// for, and a slow broker's backlog is not kept in memory.
-pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 20_000;
+/// A window in flight and most of another read ahead: the reader is never the one that is waited for,
+/// and a slow broker's backlog is not kept in memory. Below 2^14, up to which the queue of what is read
+/// ahead doubles: with one row more it would take twice the memory.
+pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 16_000;
 
 /// Before a read room for its largest rows is taken, 23 kB each: this is for some 700 at a time.
 pub const DEFAULT_PREFETCH_BYTES_MAX: usize = 32 * 1024 * 1024;
