@@ -82,8 +82,8 @@ fn notes() -> Vec<String> {
     vec![
         "Every message at the broker is read and its id compared: *duplicates* are messages more than \
          different ids, *lost* are rows whose id never came. A duplicate can only be a row that was in \
-         flight or not yet marked: at most the window (10,000 by default) and a few milliseconds of \
-         confirmed rows. *silence*: from the start of the next relay (a crashed one is started again \
+         flight or not yet marked: at most two windows (of 5,000 by default), and usually one and a few \
+         milliseconds of confirmed rows. *silence*: from the start of the next relay (a crashed one is started again \
          at once) to its first message."
             .into(),
     ]

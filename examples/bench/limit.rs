@@ -25,8 +25,8 @@ const WARM_UP_KAFKA_REQUESTS: u64 = 10_000;
 const WARM_UP_AMQP_ROWS: u64 = 20_000;
 
 /// Windows, and channels that share them.
-const AMQP_WINDOWS: [(usize, usize); 5] =
-    [(100, 1), (1_000, 1), (10_000, 1), (10_000, 2), (10_000, 4)];
+const AMQP_WINDOWS: [(usize, usize); 6] =
+    [(100, 1), (1_000, 1), (5_000, 1), (10_000, 1), (5_000, 2), (5_000, 4)];
 
 /// Lets both brokers come to speed.
 pub(crate) async fn warm_up(rig: &Rig) {

@@ -16,7 +16,7 @@ use crate::rig::Rig;
 use crate::usage::Process;
 
 /// The relay's own default.
-pub(super) const RELAY_WINDOW: u64 = 10_000;
+pub(super) const RELAY_WINDOW: u64 = 5_000;
 /// As much as librdkafka makes use of.
 pub(super) const WIDE_WINDOW: u64 = 100_000;
 

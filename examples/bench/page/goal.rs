@@ -53,15 +53,11 @@ fn goals() -> Vec<(&'static str, Goal)> {
         ("… into a quorum queue", AtMost(60.0, Place(Drain, AMQP, "quorum, 300 B", "relay peak"))),
         (
             "Drain into a classic queue ÷ bare lapin at the same window",
-            Times(
-                0.9,
-                amqp("classic, 300 B"),
-                bare("lapin, confirms, classic queue, window 10000"),
-            ),
+            Times(0.9, amqp("classic, 300 B"), bare("lapin, confirms, classic queue, window 5000")),
         ),
         (
             "Drain into a quorum queue ÷ bare lapin at the same window",
-            Times(0.9, amqp("quorum, 300 B"), bare("lapin, confirms, quorum queue, window 10000")),
+            Times(0.9, amqp("quorum, 300 B"), bare("lapin, confirms, quorum queue, window 5000")),
         ),
         ("Commit → consumed, Kafka, 200/s, p50 ms", AtMost(1.5, time("Kafka, 200/s", p50))),
         ("… p99 ms", AtMost(5.0, time("Kafka, 200/s", p99))),
@@ -95,7 +91,7 @@ fn goals() -> Vec<(&'static str, Goal)> {
             AtLeast(95.0, Place(Writers, WRITERS, "32 writers, Kafka, relay", "with, %")),
         ),
         (
-            "Duplicates after kill -9, Kafka (the window is 10,000)",
+            "Duplicates after kill -9, Kafka (in flight and unmarked: two windows)",
             AtMost(10_000.0, Place(Crash, CRASH, "Kafka", "duplicates")),
         ),
         (

@@ -37,7 +37,7 @@ impl Default for Policy {
         Self {
             order: Order::Pipelined,
             on_poison: OnPoison::Skip,
-            window_messages_max: 10_000,
+            window_messages_max: 5_000,
             window_bytes_max: 64 << 20,
             attempts_max: 10,
             retry_backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) },
