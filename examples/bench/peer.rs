@@ -1,23 +1,16 @@
 //! The same job by others, on the same services, one after the other: Debezium's outbox router, and a
 //! poller as teams write it by hand.
 
-use std::sync::Arc;
-use std::time::{Duration, Instant};
-
 use crate::arguments::Arguments;
-use crate::census::Census;
-use crate::crash::quiet;
-use crate::curve::Curve;
 use crate::figure::{Figures, Plot, Shape, Table, number};
-use crate::limit;
 use crate::rig::Rig;
-use crate::steady::{Journal, Reader, Source, write};
-use crate::usage::Process;
 
-use contestant::{Contestant, Entry};
+use contestant::Contestant;
+use measure::{bare, crash, drain, latency};
 
 mod contestant;
 mod debezium;
+mod measure;
 pub(crate) mod poller;
 mod running;
 
@@ -35,13 +28,8 @@ const LATENCY_COLUMNS: [&str; 5] =
     ["200/s p50 ms", "200/s p99 ms", "1,000/s p50 ms", "1,000/s p99 ms", "CPU % at 1,000/s"];
 const CRASH_COLUMNS: [&str; 3] = ["rows", "duplicates", "lost"];
 
-const BARE_ROWS_MIN: u64 = 1_000_000;
 /// Of the rows, in a first round that counts for nobody.
 const UNCOUNTED_PART: u64 = 5;
-/// Commits a second.
-const RATES: [u64; 2] = [200, 1_000];
-/// After a crash, something that has not come by then does not come.
-const RECOVERY_MAX: Duration = Duration::from_secs(180);
 
 pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     let rows = arguments.scale.peer_rows();
@@ -86,94 +74,6 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
     ratios(&mut drain);
     let plots = vec![bars(&drain)];
     Figures { tables: vec![drain, latency, crash], plots, notes: notes() }
-}
-
-async fn drain(
-    rig: &Rig,
-    contestant: Contestant,
-    rows: u64,
-    arguments: &Arguments,
-) -> [f64; DRAIN_COLUMNS.len()] {
-    let entry = Entry::enter(rig, contestant).await;
-    entry.load(rows).await;
-    let wal = entry.wal_bytes().await;
-    let running = entry.start(arguments).await;
-    let processes = [running.process(), rig.postgres_process(), rig.kafka_process()];
-    let mut before = processes.map(Process::cpu);
-    let curve = Curve::watch(&entry.meter, rows, || before = processes.map(Process::cpu)).await;
-    let peak_mib = processes[0].peak_mib();
-    entry.wait_marked(rows).await;
-    let after = processes.map(Process::cpu);
-    let wal = entry.wal_bytes().await - wal;
-    running.stop().await;
-    entry.leave().await;
-    let cpu = |n: usize| (after[n] - before[n]).per_100k(rows);
-    [curve.rate(rows), f64::NAN, cpu(0), cpu(1), cpu(2), peak_mib, wal / rows as f64]
-}
-
-/// What nobody can exceed: a producer with all rows at hand, and both cores to itself.
-async fn bare(rig: &Rig, rows: u64) -> [f64; DRAIN_COLUMNS.len()] {
-    // Its start is in its time: enough rows that it does not matter.
-    let [rate, cpu, broker] = limit::bare_producer(rig, rows.max(BARE_ROWS_MIN)).await;
-    [rate, f64::NAN, cpu, f64::NAN, broker, f64::NAN, f64::NAN]
-}
-
-async fn latency(
-    rig: &Rig,
-    contestant: Contestant,
-    arguments: &Arguments,
-) -> [f64; LATENCY_COLUMNS.len()] {
-    let entry = Entry::enter(rig, contestant).await;
-    let running = entry.start(arguments).await;
-    let mut line = [f64::NAN; LATENCY_COLUMNS.len()];
-    // A JVM takes long to start, and one row through it says that it has.
-    let first = Arc::new(Journal::new(1));
-    let mut reader = Reader::start(&entry.meter, first.clone()).await;
-    let source =
-        Source { url: &entry.database.url, insert: entry.contestant.insert(), sender: None };
-    write(&source, 1, &first).await;
-    reader.wait_all(&first).await;
-    for (n, rate) in RATES.into_iter().enumerate() {
-        let journal = Arc::new(Journal::new(rate * arguments.scale.steady().as_secs()));
-        reader.go_on(journal.clone());
-        let before = running.process().cpu();
-        let seconds = write(&source, rate, &journal).await;
-        reader.wait_all(&journal).await;
-        let cpu = running.process().cpu() - before;
-        let consumed = journal.times(rate as usize).consumed();
-        line[2 * n] = consumed.p50;
-        line[2 * n + 1] = consumed.p99;
-        line[LATENCY_COLUMNS.len() - 1] = cpu.0 / seconds * 100.0;
-    }
-    drop(reader);
-    running.stop().await;
-    entry.leave().await;
-    line
-}
-
-async fn crash(
-    rig: &Rig,
-    contestant: Contestant,
-    rows: u64,
-    arguments: &Arguments,
-) -> [f64; CRASH_COLUMNS.len()] {
-    let entry = Entry::enter(rig, contestant).await;
-    entry.load(rows).await;
-    let running = entry.start(arguments).await;
-    Curve::watch(&entry.meter, rows / 2, || {}).await;
-    running.kill().await;
-    quiet(&entry.meter).await;
-    let running = entry.start(arguments).await;
-    Curve::watch(&entry.meter, rows, || {}).await;
-    let begun = Instant::now();
-    let mut census = Census::default();
-    while census.distinct < rows && begun.elapsed() < RECOVERY_MAX {
-        quiet(&entry.meter).await;
-        census = Census::take(&entry.meter).await;
-    }
-    running.stop().await;
-    entry.leave().await;
-    [rows as f64, census.duplicates() as f64, rows as f64 - census.distinct as f64]
 }
 
 /// Fills in how many times as fast as each of the others the first row is.

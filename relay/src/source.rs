@@ -12,7 +12,6 @@
 //! What decides is pure (`hole`, `guard`, `pace`, `budget`); what talks to PostgreSQL decides nothing.
 
 mod bell;
-
 mod budget;
 mod column;
 mod error;
@@ -25,6 +24,7 @@ mod pace;
 mod piece;
 mod poll;
 mod reader;
+mod reading;
 mod retry;
 mod session;
 mod statements;
@@ -43,7 +43,8 @@ pub use error::SourceError;
 pub(crate) use guard::restarted;
 pub use holder::HolderName;
 pub(crate) use holder::WRITERS;
-pub use reader::{Ports, Reader};
+pub use reader::Reader;
+pub use reading::Ports;
 pub use status::SourceStatus;
 
 /// Where a reader begins: what its target's ledger says.
