@@ -5,6 +5,9 @@ use std::ops::Sub;
 /// The kernel shows times in this unit to every program, whatever its own.
 const TICKS_PER_SECOND: f64 = 100.0;
 
+/// A pool of Java's or of the runtime's gives a thread up now and then, not five times in a row.
+const SCHEDULE_ATTEMPTS: usize = 5;
+
 /// A process, with the children that it has and has had.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Process(pub(crate) u32);
@@ -42,12 +45,15 @@ impl Process {
         self.schedule("--other");
     }
 
-    /// By `chrt`, of util-linux.
+    /// By `chrt`, of util-linux, which fails when one of the threads has ended meanwhile.
     fn schedule(self, policy: &str) {
-        let mut command = std::process::Command::new("chrt");
-        let done =
-            command.args([policy, "--all-tasks", "--pid", "0", &self.0.to_string()]).status();
-        assert!(done.is_ok_and(|status| status.success()), "chrt {policy} of {}", self.0);
+        let pid = self.0.to_string();
+        let arguments = [policy, "--all-tasks", "--pid", "0", &pid];
+        let done = (0..SCHEDULE_ATTEMPTS).any(|_| {
+            let status = std::process::Command::new("chrt").args(arguments).status();
+            status.is_ok_and(|status| status.success())
+        });
+        assert!(done, "chrt {policy} of {pid}");
     }
 
     /// The most memory that was ever resident, MiB.
