@@ -91,7 +91,7 @@ pub const DEFAULT_AMQP_WINDOW_MESSAGES_MAX: usize = 5_000;
 /// a crash.
 pub const DEFAULT_KAFKA_WINDOW_MESSAGES_MAX: usize = 5_000;
 
-/// Holds the window of messages at 1 kB each, and eight of the largest rows.
+/// Holds the window of messages at 13 kB each, and eight of the largest rows.
 pub const DEFAULT_WINDOW_BYTES_MAX: usize = 64 * 1024 * 1024;
 
 /// With the back-off below, some twenty minutes in which a broker may change its mind.
