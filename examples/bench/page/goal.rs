@@ -73,6 +73,16 @@ fn goals() -> Vec<(&'static str, Goal)> {
             AtMost(1.5, time("RabbitMQ classic queue, 1000/s", p50)),
         ),
         ("… p99 ms", AtMost(5.0, time("RabbitMQ classic queue, 1000/s", p99))),
+        (
+            "Commit → consumed, quorum queue, 200/s, p50 ms",
+            AtMost(1.5, time("RabbitMQ quorum queue, 200/s", p50)),
+        ),
+        ("… p99 ms", AtMost(5.0, time("RabbitMQ quorum queue, 200/s", p99))),
+        (
+            "Commit → consumed, quorum queue, 1,000/s, p50 ms",
+            AtMost(1.5, time("RabbitMQ quorum queue, 1000/s", p50)),
+        ),
+        ("… p99 ms", AtMost(5.0, time("RabbitMQ quorum queue, 1000/s", p99))),
         ("Idle, % of a core", AtMost(0.5, Place(Steady, "Nothing to do", "", "relay CPU"))),
         (
             "8 writers with a relay, % of their tx/s without",
