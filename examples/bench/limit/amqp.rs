@@ -3,10 +3,10 @@
 use std::collections::VecDeque;
 use std::time::Instant;
 
-use futures_util::future::join_all;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{BasicProperties, Channel, Confirmation};
+use tokio::task::JoinSet;
 
 use super::COLUMNS;
 use crate::drain::USUAL_PAYLOAD;
@@ -48,16 +48,16 @@ const HEADERS: [(&str, &str); 4] = [
 /// Each channel has its share of rows and window, and a task of its own.
 async fn publish(queue: &Queue, rows: u64, window: usize, channels: usize) -> lapin::Result<()> {
     let connection = connect(&queue.url).await;
-    let mut publishers = Vec::with_capacity(channels);
+    let mut publishers = JoinSet::new();
     for _ in 0..channels {
         let channel = connection.create_channel().await?;
         channel.confirm_select(ConfirmSelectOptions::default()).await?;
         let (name, rows) = (queue.name.clone(), rows / channels as u64);
-        publishers.push(tokio::spawn(publish_on(channel, name, rows, window / channels)));
+        publishers.spawn(publish_on(channel, name, rows, window / channels));
     }
     // Dropped, a channel would close by itself while the connection does.
     let mut open = Vec::with_capacity(channels);
-    for published in join_all(publishers).await {
+    while let Some(published) = publishers.join_next().await {
         open.push(published.expect("a publisher does not panic")?);
     }
     connection.close(200, short("done")).await
