@@ -1,6 +1,8 @@
 //! What the parts can do without a relay: reading the table, a bare producer, a bare publisher, and
 //! logical decoding.
 
+use outbox_relay::config::default::DEFAULT_AMQP_WINDOW_MESSAGES_MAX;
+
 use crate::arguments::Arguments;
 use crate::backlog::Backlog;
 use crate::drain::USUAL_PAYLOAD;
@@ -26,7 +28,9 @@ const WARM_UP_AMQP_ROWS: u64 = 20_000;
 
 /// Windows, and channels that share them.
 const AMQP_WINDOWS: [(usize, usize); 6] =
-    [(100, 1), (1_000, 1), (5_000, 1), (10_000, 1), (5_000, 2), (5_000, 4)];
+    [(100, 1), (1_000, 1), (RELAY, 1), (2 * RELAY, 1), (RELAY, 2), (RELAY, 4)];
+/// The relay's own default.
+const RELAY: usize = DEFAULT_AMQP_WINDOW_MESSAGES_MAX;
 
 /// Lets both brokers come to speed.
 pub(crate) async fn warm_up(rig: &Rig) {
@@ -68,11 +72,10 @@ pub(crate) async fn section(rig: &Rig, arguments: &Arguments) -> Figures {
             for _ in 0..runs {
                 lines.push(amqp::measure(rig, rows, kind, window, channels).await);
             }
-            let mut name = format!("lapin, confirms, {} queue, window {window}", kind.word());
-            if channels > 1 {
-                name.push_str(&format!(", {channels} channels"));
-            }
-            table.push(name, &lines);
+            let name = format!("lapin, confirms, {} queue, window {window}", kind.word());
+            let several =
+                if channels == 1 { String::new() } else { format!(", {channels} channels") };
+            table.push(name + &several, &lines);
         }
     }
     let lines = decoding::measure(rig, backlog.rows / 4, runs).await;

@@ -3,6 +3,7 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Instant;
 
+use outbox_relay::config::default::DEFAULT_KAFKA_WINDOW_MESSAGES_MAX;
 use rdkafka::ClientConfig;
 use rdkafka::ClientContext;
 use rdkafka::message::{Header, OwnedHeaders};
@@ -16,7 +17,7 @@ use crate::rig::Rig;
 use crate::usage::Process;
 
 /// The relay's own default.
-pub(super) const RELAY_WINDOW: u64 = 5_000;
+pub(super) const RELAY_WINDOW: u64 = DEFAULT_KAFKA_WINDOW_MESSAGES_MAX as u64;
 /// As much as librdkafka makes use of.
 pub(super) const WIDE_WINDOW: u64 = 100_000;
 

@@ -3,6 +3,12 @@
 use std::time::Duration;
 
 use super::Backoff;
+use crate::config::default::{
+    DEFAULT_ATTEMPTS_MAX, DEFAULT_CONFIRM_TIMEOUT, DEFAULT_KAFKA_WINDOW_MESSAGES_MAX,
+    DEFAULT_OUTAGE_BACKOFF_MAX, DEFAULT_RETRY_BACKOFF_MAX, DEFAULT_RETRY_BACKOFF_MIN,
+    DEFAULT_ROW_BYTES_MAX, DEFAULT_STRAGGLER_AFTER, DEFAULT_STRAGGLERS_MAX,
+    DEFAULT_WINDOW_BYTES_MAX,
+};
 use crate::config::{OnPoison, Order};
 
 /// The rules of one target.
@@ -37,15 +43,21 @@ impl Default for Policy {
         Self {
             order: Order::Pipelined,
             on_poison: OnPoison::Skip,
-            window_messages_max: 5_000,
-            window_bytes_max: 64 << 20,
-            attempts_max: 10,
-            retry_backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(300) },
-            probe_backoff: Backoff { min: Duration::from_secs(1), max: Duration::from_secs(30) },
-            confirm_timeout: Duration::from_secs(30),
-            straggler_after: Duration::from_secs(5),
-            stragglers_max: 10_000,
-            row_bytes_max: 8 << 20,
+            window_messages_max: DEFAULT_KAFKA_WINDOW_MESSAGES_MAX,
+            window_bytes_max: DEFAULT_WINDOW_BYTES_MAX,
+            attempts_max: DEFAULT_ATTEMPTS_MAX,
+            retry_backoff: Backoff {
+                min: DEFAULT_RETRY_BACKOFF_MIN,
+                max: DEFAULT_RETRY_BACKOFF_MAX,
+            },
+            probe_backoff: Backoff {
+                min: DEFAULT_RETRY_BACKOFF_MIN,
+                max: DEFAULT_OUTAGE_BACKOFF_MAX,
+            },
+            confirm_timeout: DEFAULT_CONFIRM_TIMEOUT,
+            straggler_after: DEFAULT_STRAGGLER_AFTER,
+            stragglers_max: DEFAULT_STRAGGLERS_MAX,
+            row_bytes_max: DEFAULT_ROW_BYTES_MAX,
         }
     }
 }
