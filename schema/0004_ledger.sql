@@ -47,6 +47,22 @@ CREATE TABLE outbox.ledger (
 COMMENT ON TABLE outbox.ledger IS
     'Per target, the ids that are settled: an id that is missing here, or stands in an open hole, is pending.';
 
+-- The routes of the last run of each target, for the keeper, which compares what no
+-- target takes. In a table of their own: the ledger's row is written again by every
+-- mark, and with some kilobytes of routes in it a mark would cost several times as
+-- much. A target without a row here has not run since it was made: its routes are
+-- unknown, and the keeper draws no conclusion.
+CREATE TABLE outbox.route (
+    target text        PRIMARY KEY,
+    since  timestamptz NOT NULL DEFAULT now(),
+    -- A run with these routes has tried again what waited for other routes.
+    tried  boolean     NOT NULL DEFAULT false,
+    -- SHA-256 of all that decides where a row goes.
+    hash   text        NOT NULL,
+    -- Patterns and destinations, in order, without the values of headers.
+    routes jsonb       NOT NULL
+);
+
 -- Ids that were settled without having been seen. Open (dead_at IS NULL): read
 -- past while a transaction may still commit them, hence still pending. Dead:
 -- proved rolled back, remembered until the floor passes them so that a row which

@@ -24,3 +24,4 @@ mod proof;
 mod schema;
 mod source;
 mod target;
+mod unrouted;

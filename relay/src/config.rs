@@ -254,10 +254,24 @@ pub struct TargetConfig {
 /// What happens to a row that no route of the target takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unrouted {
-    /// Settled as filtered, and it stays so when routes change later.
+    /// Settled without being sent, and recorded: `replay --unrouted` sends it later.
     Settle,
+    /// It waits in `retry` until the routes change.
+    Wait,
     /// The target stops and names the row's topic.
     Stop,
+}
+
+impl Unrouted {
+    /// As the configuration writes it.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Settle => "settle",
+            Self::Wait => "wait",
+            Self::Stop => "stop",
+        }
+    }
 }
 
 /// How many messages of one ordering key may be unconfirmed.

@@ -99,6 +99,9 @@ pub struct Begin {
     pub parked: Vec<String>,
     /// How the lives before this one ended.
     pub past: Past,
+    /// The routes are other ones than those of the last run that came to act on a change. True as
+    /// well where the routes of that run are unknown.
+    pub routes_changed: bool,
 }
 
 /// One pipeline's state between the reader, the target and the ledger.
@@ -138,6 +141,8 @@ pub struct Flow {
     confirmed_sent_at: Option<Instant>,
     /// Something changed, or was left out, that a read of `retry` must show again.
     retry_wanted: bool,
+    /// The routes changed, and no mark has recorded yet that this run has acted on it.
+    routes_changed: bool,
     freed: Room,
     counters: Counters,
 }
@@ -146,7 +151,7 @@ impl Flow {
     /// A flow over the ledger as the database has it. `seed` is that of the back-off's jitter.
     #[must_use]
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
-        let Begin { progress, takeover_id, parked: destinations, past } = begin;
+        let Begin { progress, takeover_id, parked: destinations, past, routes_changed } = begin;
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
         // What was in flight, and room for what was confirmed and not marked yet; of every life that ended
         // early: none of them may have come to what the one before had sent.
@@ -180,6 +185,7 @@ impl Flow {
             jammed: false,
             confirmed_sent_at: None,
             retry_wanted: false,
+            routes_changed,
             freed: Room::default(),
             counters: Counters::default(),
         }
@@ -243,7 +249,10 @@ impl Flow {
     /// Whether a mark would write something.
     #[must_use]
     pub fn has_marks(&self) -> bool {
-        self.progress.has_work() || self.parked.has_work() || self.careful.has_work()
+        self.progress.has_work()
+            || self.parked.has_work()
+            || self.careful.has_work()
+            || self.routes_changed
     }
 
     /// Whether a mark would settle much, or something waits for it.

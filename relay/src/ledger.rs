@@ -40,6 +40,8 @@ pub struct Mark {
     /// The life has come past the messages that may have ended those before it: they are not counted any more. (The
     /// end of a life in good order says so by itself.)
     pub ended: bool,
+    /// This run has acted on the change of the routes: the next run does not hear of it again.
+    pub routes_tried: bool,
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.
     pub releases: Vec<Arc<str>>,
@@ -58,6 +60,7 @@ impl Mark {
             && self.buried.is_empty()
             && self.started.is_none()
             && !self.ended
+            && !self.routes_tried
             && self.releases.is_empty()
             && self.probes.is_empty()
     }

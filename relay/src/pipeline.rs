@@ -171,6 +171,7 @@ async fn run_once<T: Target + 'static>(
         predecessor_id,
         parked,
         past,
+        routes_changed,
         retry_rows,
         led,
     } = takeover;
@@ -186,7 +187,7 @@ async fn run_once<T: Target + 'static>(
     let mut progress = Progress::new(start.settled.clone(), start.open.clone());
     // The reader treats them as holes, and so does this.
     start.gaps().iter().for_each(|range| progress.opened(range));
-    let begin = Begin { progress, takeover_id: predecessor_id, parked, past };
+    let begin = Begin { progress, takeover_id: predecessor_id, parked, past, routes_changed };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let meter = Meter::new(name, reader.status());

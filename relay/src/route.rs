@@ -1,8 +1,10 @@
 //! Which rows go where: routes by topic and type, with templates for the destination.
 
+pub mod canonical;
 pub mod pattern;
 pub mod template;
 
+pub use canonical::Canonical;
 pub use pattern::{Pattern, PatternError};
 pub use template::{Absent, Template, TemplateError};
 
@@ -13,13 +15,21 @@ use crate::message::Message;
 pub struct RouteConfig {
     /// The topics it takes.
     pub topic: Pattern,
-    /// The types it takes; without it every row, also one whose type is NULL. With it, never such a row.
+    /// The types it takes; without it every row. A row whose type is NULL is taken by a pattern that
+    /// takes every type (`*`), and by no other.
     pub kind: Option<Pattern>,
     /// Where its rows go.
     pub destination: Destination,
 }
 
 impl RouteConfig {
+    /// Whether the route takes a row of this topic and type.
+    #[must_use]
+    pub fn takes(&self, topic: &str, kind: Option<&str>) -> bool {
+        self.topic.matches(topic)
+            && self.kind.as_ref().is_none_or(|pattern| pattern.matches_optional(kind))
+    }
+
     /// Where a row of this route goes.
     ///
     /// # Errors
@@ -96,13 +106,7 @@ impl Router {
     /// The route that takes a row of this topic and type.
     #[must_use]
     pub fn find(&self, topic: &str, kind: Option<&str>) -> Option<usize> {
-        self.routes.iter().position(|route| {
-            route.topic.matches(topic)
-                && route
-                    .kind
-                    .as_ref()
-                    .is_none_or(|pattern| kind.is_some_and(|kind| pattern.matches(kind)))
-        })
+        self.routes.iter().position(|route| route.takes(topic, kind))
     }
 
     /// The routes, in order.
@@ -150,12 +154,16 @@ mod tests {
             route("order.*", Some("created")),
             route("order.*", None),
             route("user", Some("*")),
+            route("bill", Some("p*")),
         ]);
         assert_eq!(router.route(&message("order.1", Some("created"))), Some(0));
         assert_eq!(router.route(&message("order.1", Some("paid"))), Some(1));
         assert_eq!(router.route(&message("order.1", None)), Some(1));
         assert_eq!(router.route(&message("user", Some(""))), Some(2));
-        assert_eq!(router.route(&message("user", None)), None);
+        // Every type includes none: the example of the configuration delivers a row without a type.
+        assert_eq!(router.route(&message("user", None)), Some(2));
+        assert_eq!(router.route(&message("bill", Some("paid"))), Some(3));
+        assert_eq!(router.route(&message("bill", None)), None);
         assert_eq!(router.route(&message("orders", None)), None);
     }
 }

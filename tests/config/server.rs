@@ -212,8 +212,8 @@ fn a_compression_that_is_none() {
 #[test]
 fn an_unrouted_that_is_none() {
     assert_snapshot!(refused(&format!("{DATABASE}{KAFKA}unrouted = \"drop\"\n")), @r#"
-    relay.toml:7:12: target.lake.unrouted = "drop": not one of "settle", "stop"
-    hint: write "settle" or "stop"
+    relay.toml:7:12: target.lake.unrouted = "drop": not one of "settle", "wait", "stop"
+    hint: write "settle", "wait" or "stop"
     "#);
 }
 

@@ -36,6 +36,7 @@ impl Backlog {
             takeover_id: None,
             parked: vec![],
             past: Past::default(),
+            routes_changed: false,
         };
         let flow = Flow::new(Policy::default(), vec![route("*")].into(), begin, 1);
         Self { flow, reads: ids.chunks(BATCH_ROWS).map(read).collect() }

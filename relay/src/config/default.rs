@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AmqpFence, KafkaFence};
+use super::{AmqpFence, KafkaFence, Unrouted};
 
 pub use crate::schema::DEFAULT_SCHEMA;
 
@@ -26,6 +26,12 @@ pub const DEFAULT_BATCH_ROWS_MAX: usize = 2_000;
 /// and a slow broker's backlog is not kept in memory. Below 2^13, up to which the queue of what is read
 /// ahead doubles: with one row more it would take twice the memory.
 pub const DEFAULT_PREFETCH_ROWS_MAX: usize = 8_000;
+
+/// A target that takes one topic of ten is normal, so what it does not take must cost nothing. With
+/// `wait` nine rows of ten would be written to `retry`, about 30 µs each, until `retry_rows_max` ends
+/// the reading; with `stop` such a target could not run at all. What was settled unsent is recorded,
+/// `status` and a metric name every topic that no target takes, and `replay --unrouted` sends it.
+pub const DEFAULT_UNROUTED: Unrouted = Unrouted::Settle;
 
 /// Before a read room for its largest rows is taken, 23 kB each: this is for some 700 at a time.
 pub const DEFAULT_PREFETCH_BYTES_MAX: usize = 32 * 1024 * 1024;

@@ -45,7 +45,8 @@ pub(super) fn check(
             (BrokerConfig::Kafka(kafka::check(raw, s)), DEFAULT_KAFKA_WINDOW_MESSAGES_MAX)
         }
     };
-    let unrouted = [("settle", Unrouted::Settle), ("stop", Unrouted::Stop)];
+    let unrouted =
+        [Unrouted::Settle, Unrouted::Wait, Unrouted::Stop].map(|value| (value.as_str(), value));
     let order = [("pipelined", Order::Pipelined), ("strict", Order::Strict)];
     let on_poison = [("skip", OnPoison::Skip), ("hold_key", OnPoison::HoldKey)];
     let start = [("earliest", Start::Earliest), ("now", Start::Now)];
@@ -54,7 +55,7 @@ pub(super) fn check(
         name: name.to_owned(),
         broker,
         routes: route::check(raw, kind, s),
-        unrouted: s.choice("unrouted", &raw.unrouted, &unrouted).unwrap_or(Unrouted::Settle),
+        unrouted: s.choice("unrouted", &raw.unrouted, &unrouted).unwrap_or(DEFAULT_UNROUTED),
         order: s.choice("order", &raw.order, &order).unwrap_or(Order::Pipelined),
         on_poison: s.choice("on_poison", &raw.on_poison, &on_poison).unwrap_or(OnPoison::Skip),
         start: s.choice("start", &raw.start, &start).unwrap_or(Start::Earliest),

@@ -194,6 +194,7 @@ impl World {
             takeover_id: Some(db.next_id),
             parked: parked.into_iter().collect(),
             past: db.past,
+            routes_changed: false,
         };
         Flow::new(policy, routes.into(), begin, seed)
     }

@@ -25,7 +25,13 @@ impl Scene {
 
     fn over(policy: Policy, ledger: RangeSet) -> Self {
         let progress = Progress::new(ledger, RangeSet::new()).with_gaps_max(1);
-        let begin = Begin { progress, takeover_id: None, parked: vec![], past: Past::default() };
+        let begin = Begin {
+            progress,
+            takeover_id: None,
+            parked: vec![],
+            past: Past::default(),
+            routes_changed: false,
+        };
         Self::begun(policy, begin)
     }
 
@@ -293,6 +299,7 @@ fn what_several_short_lives_may_have_sent_says_so() {
         takeover_id: Some(100),
         parked: vec![],
         past: Past { crashes: 2, suspect: None },
+        routes_changed: false,
     };
     let mut scene = Scene::begun(policy, begin);
     let rows: Vec<_> = (1..=100).map(|id| (id, "k", false)).collect();

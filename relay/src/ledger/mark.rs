@@ -14,7 +14,7 @@ use crate::schema::Schema;
 const HOLE_RANGES_MAX: usize = 1_000;
 
 /// Statements of a pen.
-const STATEMENTS: u32 = 8;
+const STATEMENTS: u32 = 9;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -37,6 +37,7 @@ pub struct Statements {
     probe: Statement,
     start: Statement,
     end: Statement,
+    tried: Statement,
 }
 
 /// Why a mark was not written.
@@ -63,13 +64,13 @@ impl Statements {
     /// See [`DatabaseError`].
     pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
         let full = FULL.replace("{plain}", PLAIN);
-        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END];
+        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED];
         let texts = texts.map(|text| schema.sql(text));
         let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
         let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
-        let [plain, full, find, promote, release, probe, start, end] =
+        let [plain, full, find, promote, release, probe, start, end, tried] =
             prepared.try_into().expect("each text is one statement");
-        Ok(Self { plain, full, find, promote, release, probe, start, end })
+        Ok(Self { plain, full, find, promote, release, probe, start, end, tried })
     }
 }
 
@@ -114,6 +115,9 @@ impl Marker {
             && let Some(row) = self.end(lease).await?
         {
             self.ctid = row.get(0);
+        }
+        if mark.routes_tried {
+            lease.query_opt(&self.statements.tried, &[&self.target]).await?;
         }
         self.unpark(lease, mark).await
     }
@@ -254,6 +258,8 @@ const END: &str = "
 UPDATE outbox.ledger SET crashes = 0, started_id = NULL, suspect_id = NULL, suspected = 0
 WHERE target = $1 AND epoch = $2 AND (crashes > 0 OR started_id IS NOT NULL OR suspected > 0)
 RETURNING ctid::text";
+
+const TRIED: &str = "UPDATE outbox.route SET tried = true WHERE target = $1 AND NOT tried";
 
 const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $1";
 

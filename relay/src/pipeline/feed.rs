@@ -103,7 +103,7 @@ impl Feed {
         let mut fresh = Vec::with_capacity(rows.len());
         for row in rows {
             let route = self.router.route(&row.message);
-            if route.is_none() && self.unrouted == Unrouted::Stop {
+            if route.is_none() && self.unrouted != Unrouted::Settle {
                 // The rows before it are sent; what this read knew of holes is read again.
                 let read = FreshRead { as_of, rows: fresh, opened, dead: vec![], caught_up: false };
                 return Fed::Fresh(read, Some(unrouted(&row.message)));

@@ -18,6 +18,7 @@ use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS};
 use crate::ledger::mark::{Marker, Statements};
 use crate::membership::Led;
 use crate::range::RangeSet;
+use crate::route::Canonical;
 use crate::schema;
 use crate::schema::identity::{self, Stamp};
 use crate::shutdown::Shutdown;
@@ -39,6 +40,8 @@ pub(super) struct Takeover {
     pub(super) parked: Vec<String>,
     /// How the lives before this one ended.
     pub(super) past: Past,
+    /// No run has acted yet on the routes that this one has.
+    pub(super) routes_changed: bool,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
     /// This process leads it.
@@ -204,6 +207,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         predecessor_id: (!ledger.created).then_some(outbox.get("last_value")),
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past: past(&life),
+        routes_changed: life.get(4),
         retry_rows,
         lease,
         led,
@@ -219,7 +223,10 @@ async fn begin_life(
     outbox: &str,
 ) -> Result<(Row, Row, Vec<Row>, Vec<Row>), tokio_postgres::Error> {
     let (name, stamp) = (&context.target.name, stamp.text());
-    let parameters: [(&(dyn ToSql + Sync), Type); 2] = [(name, Type::TEXT), (&stamp, Type::TEXT)];
+    let Canonical { routes, hash } =
+        Canonical::new(&context.target.routes, context.target.unrouted);
+    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
+        [(name, Type::TEXT), (&stamp, Type::TEXT), (&hash, Type::TEXT), (&routes, Type::TEXT)];
     let sql = |text| context.schema.sql(text);
     let (life, holes, parked) = (sql(BEGIN_LIFE), sql(OPEN_HOLES), sql(PARKED));
     let (life, outbox, holes, parked, ()) = tokio::try_join!(
@@ -307,14 +314,28 @@ const OUTBOX_ID: &str = "SELECT outbox_id FROM outbox.meta";
 
 const IDENTITY: &str = "SELECT identity FROM outbox.ledger WHERE target = $1";
 
+// The routes are written with the life, so that the keeper never judges by those of a run that has
+// ended. `tried` is set by a later mark: a run that ends before it has acted on a change leaves the
+// change to the next one.
 const BEGIN_LIFE: &str = "
-UPDATE outbox.ledger
-SET identity = $2, crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
-    suspect_id = coalesce(started_id, suspect_id),
-    suspected = CASE WHEN started_id IS NULL THEN suspected
-                     WHEN started_id = suspect_id THEN suspected + 1 ELSE 1 END
-WHERE target = $1
-RETURNING ctid::text, crashes - 1, suspect_id, suspected";
+WITH life AS (
+    UPDATE outbox.ledger
+    SET identity = $2, crashes = crashes + 1, began_at = clock_timestamp(), started_id = NULL,
+        suspect_id = coalesce(started_id, suspect_id),
+        suspected = CASE WHEN started_id IS NULL THEN suspected
+                         WHEN started_id = suspect_id THEN suspected + 1 ELSE 1 END
+    WHERE target = $1
+    RETURNING ctid::text, crashes - 1 AS crashes, suspect_id, suspected
+), routed AS (
+    INSERT INTO outbox.route AS route (target, hash, routes)
+    VALUES ($1, $3, $4::text::jsonb)
+    ON CONFLICT (target) DO UPDATE
+    SET hash = excluded.hash, routes = excluded.routes,
+        since = CASE WHEN route.hash = excluded.hash THEN route.since ELSE excluded.since END,
+        tried = route.tried AND route.hash = excluded.hash
+    RETURNING NOT tried AS changed
+)
+SELECT life.*, routed.changed FROM life, routed";
 
 const OUTBOX: &str = "
 SELECT outbox_id, floor, {last_id} AS last_value

@@ -17,6 +17,9 @@ pub enum PatternError {
     /// It would match nothing: no topic is empty.
     #[error("an empty pattern matches nothing\nhint: `*` matches everything")]
     Empty,
+    /// It would match nothing: PostgreSQL's text holds no NUL.
+    #[error("a pattern with the character NUL matches nothing\nhint: leave it out")]
+    Nul,
     /// A wildcard of another language, which would silently match nothing here.
     #[error(
         "`{0}` has no meaning in a pattern\nhint: the only wildcard is `*`, which matches any characters, dots included"
@@ -33,6 +36,9 @@ impl Pattern {
     pub fn parse(text: &str) -> Result<Self, PatternError> {
         if text.is_empty() {
             return Err(PatternError::Empty);
+        }
+        if text.contains('\0') {
+            return Err(PatternError::Nul);
         }
         if let Some(wildcard) = text.chars().find(|c| "?#[]{}".contains(*c)) {
             return Err(PatternError::Wildcard(wildcard));
@@ -52,6 +58,19 @@ impl Pattern {
             text = &text[at + piece.len()..];
         }
         text.ends_with(last.as_str())
+    }
+
+    /// Whether a value that may be NULL matches. A pattern of nothing but stars means "anything", so
+    /// it takes NULL as well; every other pattern asks for characters that NULL does not have.
+    #[must_use]
+    pub fn matches_optional(&self, text: Option<&str>) -> bool {
+        text.map_or_else(|| self.matches_everything(), |text| self.matches(text))
+    }
+
+    /// Whether it is nothing but stars.
+    #[must_use]
+    pub fn matches_everything(&self) -> bool {
+        self.pieces.len() > 1 && self.pieces.iter().all(String::is_empty)
     }
 
     /// As it was written.
@@ -109,8 +128,19 @@ mod tests {
     }
 
     #[test]
+    fn nothing_but_stars_matches_null() {
+        for (pattern, yes) in
+            [("*", true), ("**", true), ("a*", false), ("*a", false), ("a", false)]
+        {
+            assert_eq!(Pattern::parse(pattern).unwrap().matches_optional(None), yes, "{pattern}");
+        }
+        assert!(Pattern::parse("*").unwrap().matches_optional(Some("")));
+    }
+
+    #[test]
     fn wildcards_of_other_languages_are_refused() {
         assert_eq!(Pattern::parse(""), Err(PatternError::Empty));
+        assert_eq!(Pattern::parse("a\0"), Err(PatternError::Nul));
         assert_eq!(Pattern::parse("order.#"), Err(PatternError::Wildcard('#')));
         assert_eq!(Pattern::parse("order.?"), Err(PatternError::Wildcard('?')));
         assert_eq!(Pattern::parse("order.[ab]"), Err(PatternError::Wildcard('[')));

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::schema::Schema;
 
 /// Table, and the rights on it.
-const TABLES: [(&str, &[&str]); 11] = [
+const TABLES: [(&str, &[&str]); 12] = [
     ("message", &["SELECT", "DELETE"]),
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("hole", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -14,6 +14,7 @@ const TABLES: [(&str, &[&str]); 11] = [
     ("dead", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("kept", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("route", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("decision", &["SELECT", "INSERT"]),
     ("displaced", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),

@@ -1,0 +1,4 @@
+//! Rows that no route of a target takes: recorded, told, and sent later.
+
+mod null;
+mod route;
