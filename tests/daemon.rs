@@ -1,8 +1,9 @@
 //! The daemon as a process: how it starts, what it says, and how it ends.
 
 mod exit;
-mod http;
+pub(crate) mod http;
 mod log;
 mod misfit;
 mod notify;
 mod shutdown;
+mod signal;

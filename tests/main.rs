@@ -23,5 +23,6 @@ mod policy;
 mod proof;
 mod schema;
 mod source;
+mod startup;
 mod target;
 mod unrouted;

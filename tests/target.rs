@@ -17,6 +17,7 @@ mod kafka_wire;
 mod row;
 mod stand_by;
 mod tls;
+mod tls_trouble;
 mod unroutable;
 
 /// A fence that nobody else holds.

@@ -15,9 +15,9 @@ use crate::inbox;
 use crate::keeper::Keeper;
 use crate::membership::Membership;
 use crate::notify::notify;
-use crate::pipeline::{self, Context, PipelineError};
+use crate::pipeline::{self, Context, Neighbours, PipelineError};
 use crate::schema::Schema;
-use crate::shutdown::{Shutdown, Signals, escalate};
+use crate::shutdown::{Ignored, Shutdown, Signals, escalate};
 use crate::source::Bell;
 use crate::target::amqp::AmqpTarget;
 use crate::target::kafka::KafkaTarget;
@@ -50,9 +50,11 @@ impl App {
     pub async fn run(self) -> Result<(), Failure> {
         let Self { config, schema, board, shutdown } = self;
         let signals = Signals::listen()?;
+        let ignored = Ignored::listen()?;
         let stopped = CancellationToken::new();
         let mut background = JoinSet::new();
         background.spawn(escalate(signals, shutdown.clone(), config.shutdown.grace));
+        background.spawn(ignored.tell());
         let http = match &config.http {
             // Before everything that counts: what is counted before there is a recorder is lost.
             Some(http) => Some((Http::bind(http).await?, recorder::install()?)),
@@ -69,6 +71,9 @@ impl App {
         }
         background.spawn(keep(&config, &schema, shutdown.stop.clone()));
 
+        if !config.inboxes.is_empty() {
+            board.more_to_do();
+        }
         for inbox in &config.inboxes {
             let schema = inbox.database.schema.parse::<Schema>().map_err(Failure::configuration)?;
             background.spawn(inbox::keep(inbox.clone(), schema, shutdown.stop.clone()));
@@ -80,6 +85,7 @@ impl App {
         // Left before the pipelines end: what they let go is for the others.
         background.spawn(membership.run(shutdown.stop.clone()));
 
+        let neighbours = Neighbours::new(&config.targets);
         let mut pipelines = JoinSet::new();
         for target in &config.targets {
             let context = Context {
@@ -91,6 +97,7 @@ impl App {
                 board: board.clone(),
                 bell: bell_handle.clone(),
                 member: member.clone(),
+                neighbour: neighbours.of(&target.broker),
                 proven: Arc::default(),
             };
             spawn(&mut pipelines, context, shutdown.clone());
@@ -100,6 +107,7 @@ impl App {
         background.shutdown().await;
         // Not aborted like the others: its last word is still to be said.
         while telling.join_next().await.is_some() {}
+        tracing::info!("{}", board.last_word());
         outcome
     }
 }

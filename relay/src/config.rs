@@ -34,11 +34,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 pub use self::error::{ConfigError, Problem};
 pub use self::place::Place;
 use crate::route::RouteConfig;
+use crate::secret::Secret;
+use crate::tls::Kept;
 
 /// The whole configuration.
 #[derive(Debug, Clone)]
@@ -88,8 +88,9 @@ pub struct DatabaseConfig {
     /// `postgres://user@host:port/database`, several hosts possible; it names a user and holds no
     /// password: that stands in `password`. It has no `sslmode` either: `tls` alone decides.
     pub url: String,
-    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
-    pub password: Option<SecretString>,
+    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed. A file is read
+    /// at every connection attempt.
+    pub password: Option<Secret>,
     /// The PostgreSQL schema that holds the outbox: a name that needs no quotes.
     pub schema: String,
     /// How the connection is protected.
@@ -113,6 +114,8 @@ pub struct TlsConfig {
     pub cert_file: Option<PathBuf>,
     /// PEM file of the client's key, not encrypted.
     pub key_file: Option<PathBuf>,
+    /// What these files held when they could last be used: they are read for each connection.
+    pub kept: Kept,
 }
 
 /// Whether a connection uses TLS. There is no mode that encrypts without verifying.
@@ -316,8 +319,9 @@ pub enum BrokerConfig {
 pub struct AmqpConfig {
     /// `amqp://user@host:port/vhost` or `amqps://…`, without a password and without a heartbeat.
     pub url: String,
-    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed.
-    pub password: Option<SecretString>,
+    /// From `password`, `password_file`, `${VAR}` or the url itself; never printed. A file is read
+    /// at every connection attempt.
+    pub password: Option<Secret>,
     /// `VerifyFull` if and only if the url is `amqps://…`.
     pub tls: TlsConfig,
     /// The connection's heartbeat, in whole seconds.
@@ -357,12 +361,15 @@ pub struct KafkaConfig {
     pub compression: String,
     /// What keeps a predecessor from publishing.
     pub fence: KafkaFence,
+    /// How the connections are protected. librdkafka has it as `properties`; the relay itself asks
+    /// a broker once more when librdkafka does not say what is wrong with a certificate.
+    pub tls: TlsConfig,
     /// Further librdkafka properties, without those that the relay's promises rest on. Those that
     /// follow from `tls` and `sasl_…` are among them: `security.protocol`, `ssl.*.location`,
     /// `sasl.mechanism`, `sasl.username`.
     pub properties: Vec<(String, String)>,
     /// Properties whose values are secrets (`sasl.password`); never printed.
-    pub secret_properties: Vec<(String, SecretString)>,
+    pub secret_properties: Vec<(String, Secret)>,
     /// A connection that is not there by then counts as an outage.
     pub connect_timeout: Duration,
 }

@@ -1,6 +1,7 @@
 //! Connections to PostgreSQL: how they are made, what every session is set to, which server they
 //! show.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::ops::{Deref, DerefMut};
 use std::str::FromStr;
@@ -10,15 +11,18 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::error::SqlState;
-use tokio_postgres::tls::TlsStream;
+use tokio_postgres::tls::{MakeTlsConnect, NoTlsStream, TlsStream};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
 
+use self::refusal::{is_about_password, refusal};
 use crate::config::{DatabaseConfig, TlsMode};
+use crate::secret::Secret;
 use crate::tls::{self, TlsError};
 
 mod deadline;
 mod pooler;
+mod refusal;
 
 pub use deadline::{Deadline, Silent};
 pub use pooler::{POOLER_HINT, pooler, refuse_pooler};
@@ -47,13 +51,13 @@ pub enum DatabaseError {
     /// Not now: it is down, restarting, out of connections, or the network is.
     #[error("database unavailable: {0}")]
     Unavailable(String),
-    /// It will not work as configured: exit 78.
+    /// It will not work until a person has changed something.
     #[error("database refused the connection: {reason}\nhint: {hint}")]
     Configuration {
         /// What the server (or the TLS library) said.
         reason: String,
         /// What the operator can do.
-        hint: &'static str,
+        hint: Cow<'static, str>,
     },
 }
 
@@ -121,17 +125,14 @@ impl Session {
         host: Host,
         on_notice: impl Fn(&str) + Send + 'static,
     ) -> Result<Self, DatabaseError> {
-        let driver = client_config(config, name, host)?;
+        let mut driver = client_config(config, name, host)?;
         // One after the other: hosts that are away leave the last one its time.
         let hosts = u32::try_from(driver.get_hosts().len()).unwrap_or(1).max(1);
         // Boxed, since the handshakes are large and every future that connects would be.
         let connecting = Box::pin(async {
-            match config.tls.mode {
-                TlsMode::Disable => drive(config, driver.connect(NoTls).await?, on_notice),
-                TlsMode::VerifyFull => {
-                    let tls = tls::client_config(&config.tls)?;
-                    drive(config, driver.connect(MakeRustlsConnect::new(tls)).await?, on_notice)
-                }
+            match log_in(config, &mut driver).await? {
+                LoggedIn::Plain(link) => Ok(drive(config, *link, on_notice)),
+                LoggedIn::Encrypted(link) => Ok(drive(config, *link, on_notice)),
             }
         });
         // The driver's own time-out covers one address and not the handshake that follows.
@@ -210,19 +211,17 @@ fn client_config(
         let reason = error.to_string();
         DatabaseError::Configuration {
             reason,
-            hint: "write database.url as postgres://user@host:port/database",
+            hint: "write database.url as postgres://user@host:port/database".into(),
         }
     })?;
-    if let Some(password) = &config.password {
-        client.password(password.expose_secret());
-    }
     // Without it the driver goes on in plain text where a server, or whoever is in between, declines.
     client.ssl_mode(match config.tls.mode {
         TlsMode::VerifyFull => SslMode::Require,
         TlsMode::Disable if client.get_ssl_mode() == SslMode::Require => {
             return Err(DatabaseError::Configuration {
                 reason: "the url says sslmode=require, and TLS is off".into(),
-                hint: "--tls or --ca-file; in a configuration mode = \"verify-full\" under [database.tls]",
+                hint: "--tls or --ca-file; in a configuration mode = \"verify-full\" under [database.tls]"
+                    .into(),
             });
         }
         TlsMode::Disable => SslMode::Disable,
@@ -246,11 +245,53 @@ fn client_config(
     Ok(client)
 }
 
+/// A client and its connection, which nothing drives yet.
+type Link<T> = Box<(Client, Connection<Socket, T>)>;
+
+enum LoggedIn {
+    Plain(Link<NoTlsStream>),
+    Encrypted(Link<<MakeRustlsConnect as MakeTlsConnect<Socket>>::Stream>),
+}
+
+/// Connects with the password as it is now: its file is read for each connection, and where the
+/// server refuses what stands there, the password that it accepted before is tried.
+async fn log_in(
+    config: &DatabaseConfig,
+    driver: &mut tokio_postgres::Config,
+) -> Result<LoggedIn, DatabaseError> {
+    let passwords = config.password.as_ref().map_or_else(Vec::new, Secret::candidates);
+    let mut passwords = passwords.into_iter().peekable();
+    loop {
+        let password = passwords.next();
+        if let Some(password) = &password {
+            driver.password(password.expose_secret());
+        }
+        let connected = match config.tls.mode {
+            TlsMode::Disable => {
+                driver.connect(NoTls).await.map(|link| LoggedIn::Plain(Box::new(link)))
+            }
+            TlsMode::VerifyFull => {
+                let tls = MakeRustlsConnect::new(tls::client_config(&config.tls)?);
+                driver.connect(tls).await.map(|link| LoggedIn::Encrypted(Box::new(link)))
+            }
+        };
+        match (connected, &config.password, password) {
+            (Ok(link), Some(secret), Some(password)) => {
+                secret.accepted(&password);
+                return Ok(link);
+            }
+            (Ok(link), ..) => return Ok(link),
+            (Err(error), ..) if is_about_password(&error) && passwords.peek().is_some() => {}
+            (Err(error), ..) => return Err(refusal(config, &error)),
+        }
+    }
+}
+
 fn drive<T>(
     config: &DatabaseConfig,
     (client, mut connection): (Client, Connection<Socket, T>),
     on_notice: impl Fn(&str) + Send + 'static,
-) -> Result<Session, DatabaseError>
+) -> Session
 where
     T: TlsStream + Unpin + Send + 'static,
 {
@@ -263,12 +304,15 @@ where
             }
         }
     });
-    Ok(Session { client, deadline: Deadline::new(config), driver })
+    Session { client, deadline: Deadline::new(config), driver }
 }
 
 impl From<TlsError> for DatabaseError {
     fn from(error: TlsError) -> Self {
-        Self::Configuration { reason: error.to_string(), hint: "check [database.tls]" }
+        Self::Configuration {
+            reason: error.to_string(),
+            hint: "check the files under [database.tls]".into(),
+        }
     }
 }
 
@@ -276,13 +320,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
         let reason = describe(&error);
         let Some(code) = error.code() else { return Self::Unavailable(reason) };
-        let hint = if *code == SqlState::INVALID_PASSWORD
-            || *code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION
-        {
-            "check the user in database.url, its password, and pg_hba.conf"
-        } else if *code == SqlState::INVALID_CATALOG_NAME {
-            "check the database name at the end of database.url"
-        } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        let hint = if *code == SqlState::INSUFFICIENT_PRIVILEGE {
             "run `outbox-relay migrate --grant-relay ROLE` as the owner; `outbox-relay check` names each missing grant"
         } else if *code == SqlState::UNDEFINED_TABLE
             || *code == SqlState::INVALID_SCHEMA_NAME
@@ -293,7 +331,7 @@ impl From<tokio_postgres::Error> for DatabaseError {
         } else {
             return Self::Unavailable(reason);
         };
-        Self::Configuration { reason, hint }
+        Self::Configuration { reason, hint: hint.into() }
     }
 }
 

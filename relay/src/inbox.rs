@@ -6,6 +6,7 @@ use std::time::Duration;
 use outbox_inbox::maintenance::{self, Settings, Stats, stats};
 use tokio_util::sync::CancellationToken;
 
+use crate::cause::Cause;
 use crate::config::InboxConfig;
 use crate::database::{DatabaseError, Session};
 use crate::schema::Schema;
@@ -39,7 +40,7 @@ pub async fn keep(inbox: InboxConfig, schema: Schema, stop: CancellationToken) {
                 Ok(stats) => tell(&inbox.name, &stats),
                 // Handled here: it is told, and the next run tries again.
                 Err(error) => {
-                    tracing::warn!(inbox = inbox.name, %error, "an inbox was not maintained")
+                    tracing::warn!(inbox = inbox.name, error = %Cause::of(&error), "an inbox was not maintained")
                 }
             }
             tokio::time::sleep(inbox.interval).await;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Error, Row};
 use tokio_util::sync::CancellationToken;
 
+use crate::cause::Cause;
 use crate::config::{DatabaseConfig, RetentionConfig};
 use crate::database::{DatabaseError, Deadline, Session, refuse_pooler};
 use crate::keeper::horizon::Held;
@@ -83,7 +84,7 @@ impl Keeper {
             loop {
                 let Err(error) = self.serve().await;
                 // Handled here: it is told, and the next session tries again.
-                tracing::warn!(%error, "the keeper lost its session");
+                tracing::warn!(error = %Cause::of(&error), "the keeper lost its session");
                 tokio::time::sleep(self.retention.interval).await;
             }
         };

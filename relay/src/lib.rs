@@ -20,6 +20,7 @@
 pub mod admin;
 pub mod app;
 pub mod board;
+pub mod cause;
 pub mod cli;
 pub mod command;
 pub mod config;
@@ -41,6 +42,7 @@ pub mod pipeline;
 pub mod range;
 pub mod route;
 pub mod schema;
+pub mod secret;
 pub mod shutdown;
 pub mod source;
 pub mod target;

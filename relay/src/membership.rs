@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::share::Balance;
 pub use self::share::{Relays, share};
+use crate::cause::Cause;
 use crate::config::{DatabaseConfig, LeaseConfig};
 use crate::database::{DatabaseError, Session};
 use crate::schema::Schema;
@@ -82,7 +83,7 @@ impl Membership {
     pub async fn run(self, leave: CancellationToken) {
         while !leave.is_cancelled() {
             if let Err(error) = self.session(&leave).await {
-                tracing::warn!(%error, "not known who else relays: keeping what is led");
+                tracing::warn!(error = %Cause::of(&error), "not known who else relays: keeping what is led");
             }
             self.relays.send_replace(None);
             leave.run_until_cancelled(tokio::time::sleep(RECONNECT_PAUSE)).await;

@@ -10,8 +10,8 @@ use crate::board::{Board, State, summary};
 /// Tells the service manager what is going on until the daemon has stopped. Without a
 /// `NOTIFY_SOCKET` it does nothing, and does it for as long.
 ///
-/// READY comes when every pipeline has found its place: leading, standing by, or waiting for
-/// something that is down; not while the configuration may still prove wrong.
+/// READY comes when every pipeline has found its place: leading, standing by, waiting for something
+/// that is down, or stopped beside others that can run; not if nothing at all can run.
 pub async fn notify(board: Board, stop: CancellationToken, stopped: CancellationToken) {
     let mut states = board.watch();
     let mut ready = false;
@@ -40,7 +40,7 @@ pub async fn notify(board: Board, stop: CancellationToken, stopped: Cancellation
             (summary(&states), states.values().all(|state| *state != State::Starting))
         };
         tell(&[NotifyState::Status(&line)]);
-        if placed && !ready {
+        if placed && !ready && board.nothing_can_run().is_none() {
             ready = true;
             tell(&[NotifyState::Ready]);
             tracing::info!(status = line, "ready");

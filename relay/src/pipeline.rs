@@ -10,7 +10,7 @@ mod error;
 mod feed;
 mod link;
 mod meter;
-mod proven;
+mod neighbour;
 mod start;
 mod steady;
 mod tally;
@@ -24,9 +24,10 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
 pub use error::PipelineError;
-pub use proven::Proven;
+pub use neighbour::{Neighbour, Neighbours};
 
 use crate::board::{Board, State};
+use crate::cause::Cause;
 use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::progress::Progress;
@@ -43,7 +44,7 @@ use meter::Meter;
 use start::{Takeover, take_over};
 use steady::Steady;
 use tally::Tally;
-use writer::write_marks;
+use writer::{Farewell, write_marks};
 
 /// What a pipeline is made of, apart from its target.
 #[derive(Debug, Clone)]
@@ -64,8 +65,12 @@ pub struct Context {
     pub bell: BellHandle,
     /// This process among the relays.
     pub member: Member,
-    /// What has worked once in this process.
-    pub proven: Arc<Proven>,
+    /// The other pipelines of this process with the same broker.
+    pub neighbour: Neighbour,
+    /// The broker has let it in once in this process. If it is refused later, the configuration may
+    /// not be to blame (a password that is being rotated, a directory service that is away): it
+    /// keeps the lead and tries again soon.
+    pub proven: Arc<AtomicBool>,
 }
 
 impl Context {
@@ -95,10 +100,11 @@ impl Context {
 }
 
 /// Supervises a pipeline for the life of the daemon: starts it, and starts it anew whenever it
-/// loses the database, until `shutdown.stop`. `make` builds the target of one life.
+/// loses the database or is refused, until `shutdown.stop`. `make` builds the target of one life.
 ///
 /// # Errors
-/// Only what no restart of the pipeline can mend ([`PipelineError::Configuration`]).
+/// [`PipelineError::Configuration`], from one pipeline, if nothing at all can run: every pipeline of
+/// this process was refused before one of them had found another place.
 pub async fn supervise<T: Target + 'static>(
     context: Context,
     make: impl Fn(FenceName) -> T,
@@ -106,36 +112,40 @@ pub async fn supervise<T: Target + 'static>(
 ) -> Result<(), PipelineError> {
     let name = context.target.name.clone();
     let mut jitter = crate::flow::Jitter::new(seed());
-    let backoff = Backoff { min: Duration::from_millis(50), max: Duration::from_secs(5) };
     let mut failures = 0;
+    let mut told = Told::default();
     while !shutdown.stop.is_cancelled() {
         let began = Instant::now();
         // Handed over, or the end of the daemon: the loop knows.
         let Err(error) = run_once(&context, &make, &shutdown).await else { continue };
         // A life that lasted is no failure in a row.
-        failures = if began.elapsed() > backoff.max { 1 } else { failures + 1 };
-        let pause = match error {
-            PipelineError::Configuration { .. } => return Err(error),
+        failures = if began.elapsed() > STOPPED_BACKOFF.max { 1 } else { failures + 1 };
+        let (backoff, state) = match error {
             PipelineError::Lost(reason) => {
+                let cause = Cause::from(reason);
+                let Cause { reason, hint } = &cause;
                 tracing::warn!(
                     target_name = name,
                     error = reason,
+                    hint,
                     "pipeline lost the database, starting anew"
                 );
-                context.board.set(&name, State::Waiting(reason));
-                backoff.delay(failures, &mut jitter)
+                (LOST_BACKOFF, State::Waiting(cause))
             }
             PipelineError::Stopped { reason, hint } => {
-                tracing::error!(
-                    target_name = name,
-                    reason,
-                    hint,
-                    "pipeline stopped, nothing is lost"
-                );
-                context.board.set(&name, State::Stopped(reason));
-                STOPPED_PAUSE
+                (STOPPED_BACKOFF, State::Stopped(Cause::new(reason, hint)))
+            }
+            PipelineError::Configuration { reason, hint } => {
+                (STOPPED_BACKOFF, State::Refused(Cause::new(reason, hint)))
             }
         };
+        told.say(&name, &state);
+        context.board.set(&name, state);
+        if let Some(Cause { reason, hint }) = context.board.nothing_can_run() {
+            let hint = hint.unwrap_or_default();
+            return Err(PipelineError::Configuration { reason, hint });
+        }
+        let pause = backoff.delay(failures, &mut jitter);
         tokio::select! {
             () = tokio::time::sleep(pause) => {}
             () = shutdown.stop.cancelled() => {}
@@ -144,8 +154,45 @@ pub async fn supervise<T: Target + 'static>(
     Ok(())
 }
 
-/// A stopped pipeline looks this often whether somebody has mended what stopped it.
-const STOPPED_PAUSE: Duration = Duration::from_secs(10);
+/// Without the database: a restart is over in a moment, and the sessions of a crowd are spread.
+const LOST_BACKOFF: Backoff =
+    Backoff { min: Duration::from_millis(50), max: Duration::from_secs(5) };
+
+/// A stopped pipeline looks this often whether a person has mended what stopped it. Each look costs
+/// the database some statements and a broker a refused login.
+const STOPPED_BACKOFF: Backoff =
+    Backoff { min: Duration::from_secs(1), max: Duration::from_secs(10) };
+
+/// The same reason to stand still is said again after this long.
+const TOLD_INTERVAL: Duration = Duration::from_secs(60);
+
+/// What the log says of a pipeline that stands still: once a reason, and from time to time again.
+#[derive(Default)]
+struct Told(Option<(Cause, Instant)>);
+
+impl Told {
+    fn say(&mut self, name: &str, state: &State) {
+        let (State::Stopped(cause) | State::Refused(cause)) = state else {
+            self.0 = None;
+            return;
+        };
+        let now = Instant::now();
+        if let Some((told, at)) = &self.0
+            && told == cause
+            && now.duration_since(*at) < TOLD_INTERVAL
+        {
+            return;
+        }
+        let Cause { reason, hint } = cause;
+        tracing::error!(
+            target_name = name,
+            reason,
+            hint,
+            "pipeline stopped, nothing is lost; it is tried again"
+        );
+        self.0 = Some((cause.clone(), now));
+    }
+}
 
 /// A pipeline that is handed over has this long to finish what is in hand; then it is given up, and
 /// the next leader sends it again.
@@ -157,10 +204,9 @@ async fn run_once<T: Target + 'static>(
     make: &impl Fn(FenceName) -> T,
     shutdown: &Shutdown,
 ) -> Result<(), PipelineError> {
-    let takeover =
-        take_over(context, make, shutdown).await.map_err(|error| context.proven.soften(error))?;
-    let Some((takeover, target)) = takeover else { return Ok(()) };
-    context.proven.database();
+    let Some((takeover, target)) = take_over(context, make, shutdown).await? else {
+        return Ok(());
+    };
     let Takeover {
         lease,
         marker,
@@ -200,8 +246,13 @@ async fn run_once<T: Target + 'static>(
     let mut tasks = JoinSet::new();
     tasks.spawn(async move { Ok(reader.run(start, ports).await?) });
     let ping_interval = context.lease.ping_interval;
-    let lock = (context.schema.clone(), name.clone());
-    tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, lock));
+    let farewell = Farewell {
+        schema: context.schema.clone(),
+        name: name.clone(),
+        board: context.board.clone(),
+        stop: shutdown.stop.clone(),
+    };
+    tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, farewell));
     let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
@@ -215,6 +266,7 @@ async fn run_once<T: Target + 'static>(
         feed,
         clock,
         link: Link::new(&context.target, now, seed()),
+        neighbour: context.neighbour.clone(),
         commands,
         reports,
         marks,

@@ -1,12 +1,18 @@
 //! TLS to a server: rustls, with the server's chain and name always verified.
 
+mod probe;
+mod trouble;
+
+use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 
+pub use self::probe::probe;
+pub use self::trouble::{Trouble, found_in};
 use crate::config::TlsConfig;
 
 /// Why TLS cannot be set up as configured.
@@ -31,11 +37,48 @@ pub enum TlsError {
     HalfIdentity,
 }
 
-/// Reads the files and builds the client's side. With a CA file, only that CA is trusted.
+/// What the files of one `tls` table held when they could last be used. Clones share it.
+#[derive(Clone, Default)]
+pub struct Kept(Arc<Mutex<KeptConfig>>);
+
+#[derive(Default)]
+struct KeptConfig {
+    good: Option<ClientConfig>,
+    /// The files cannot be used, and the log says so.
+    unusable: bool,
+}
+
+impl fmt::Debug for Kept {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Kept")
+    }
+}
+
+/// Reads the files and builds the client's side: for each connection, so that renewed certificates
+/// need no restart. Files that are being written (one is missing, or certificate and key do not
+/// belong together yet) leave what could last be used. With a CA file, only that CA is trusted.
 ///
 /// # Errors
-/// Unreadable files, no roots, an identity that is not one.
+/// Unreadable files, no roots, an identity that is not one; and none of them was good before.
 pub fn client_config(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
+    let read = read(tls);
+    let mut kept = tls.kept.0.lock().unwrap_or_else(PoisonError::into_inner);
+    match read {
+        Ok(config) => {
+            *kept = KeptConfig { good: Some(config.clone()), unusable: false };
+            Ok(config)
+        }
+        Err(error) => {
+            let Some(good) = kept.good.clone() else { return Err(error) };
+            if !std::mem::replace(&mut kept.unusable, true) {
+                tracing::warn!(%error, "the TLS files cannot be used: going on with what they held");
+            }
+            Ok(good)
+        }
+    }
+}
+
+fn read(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     let mut roots = RootCertStore::empty();
     match &tls.ca_file {
         Some(path) => {

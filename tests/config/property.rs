@@ -41,7 +41,7 @@ fn sasl_and_tls_become_properties() {
     assert_eq!(property(kafka, "ssl.endpoint.identification.algorithm"), Some("https"));
     assert!(property(kafka, "ssl.ca.location").unwrap().ends_with("/ca.crt"));
     let [(name, password)] = &kafka.secret_properties[..] else { panic!("one secret") };
-    assert_eq!((&name[..], password.expose_secret()), ("sasl.password", "secret"));
+    assert_eq!((&name[..], password.current().expose_secret()), ("sasl.password", "secret"));
 }
 
 #[test]

@@ -2,15 +2,16 @@
 
 use insta::assert_snapshot;
 use outbox_relay::config::{BrokerConfig, Config};
-use secrecy::{ExposeSecret, SecretString};
+use outbox_relay::secret::Secret;
+use secrecy::ExposeSecret as _;
 
 use super::{AMQP, DATABASE, Folder, KAFKA, accepted, refused};
 
-fn exposed(secret: Option<&SecretString>) -> Option<&str> {
-    secret.map(ExposeSecret::expose_secret)
+fn exposed(secret: Option<&Secret>) -> Option<String> {
+    secret.map(|secret| secret.current().expose_secret().to_owned())
 }
 
-fn database_password(config: &Config) -> Option<&str> {
+fn database_password(config: &Config) -> Option<String> {
     exposed(config.database.password.as_ref())
 }
 
@@ -21,10 +22,10 @@ fn a_password_is_taken_out_of_its_url() {
         AMQP.replace("relay@", "relay:word@")
     ));
     assert_eq!(config.database.url, "postgres://relay@db/app");
-    assert_eq!(database_password(&config), Some("p@ss"));
+    assert_eq!(database_password(&config).as_deref(), Some("p@ss"));
     let BrokerConfig::Amqp(amqp) = &config.targets[0].broker else { panic!("not AMQP") };
     assert_eq!(amqp.url, "amqp://relay@mq");
-    assert_eq!(exposed(amqp.password.as_ref()), Some("word"));
+    assert_eq!(exposed(amqp.password.as_ref()).as_deref(), Some("word"));
 }
 
 #[test]
@@ -34,11 +35,11 @@ fn a_password_is_read_from_a_file_without_its_newline() {
         [("secret\n", "secret"), ("secret\r\n", "secret"), ("sec ret", "sec ret"), ("a\n\n", "a\n")]
     {
         let config = Folder::new(&toml).file("password", content).accepted(&[]);
-        assert_eq!(database_password(&config), Some(password));
+        assert_eq!(database_password(&config).as_deref(), Some(password));
     }
     // What looks like a variable in a secret is a part of it.
     let config = Folder::new(&toml).file("password", "${HOME}").accepted(&[]);
-    assert_eq!(database_password(&config), Some("${HOME}"));
+    assert_eq!(database_password(&config).as_deref(), Some("${HOME}"));
 }
 
 #[test]
@@ -47,14 +48,14 @@ fn a_credential_of_systemd_is_read() {
     let folder = Folder::new(&toml).file("db", "secret");
     let credentials = folder.path().parent().unwrap().display().to_string();
     let config = folder.accepted(&[("CREDENTIALS_DIRECTORY", &credentials)]);
-    assert_eq!(database_password(&config), Some("secret"));
+    assert_eq!(database_password(&config).as_deref(), Some("secret"));
 }
 
 #[test]
 fn a_password_comes_from_a_variable() {
     let toml = format!("{DATABASE}password = \"${{PASSWORD}}\"\n{AMQP}");
     let config = Folder::new(&toml).accepted(&[("PASSWORD", "$${x}")]);
-    assert_eq!(database_password(&config), Some("$${x}"));
+    assert_eq!(database_password(&config).as_deref(), Some("$${x}"));
 }
 
 #[test]

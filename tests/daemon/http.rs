@@ -14,7 +14,7 @@ use crate::support::stage::Stage;
 use crate::support::writer::Batch;
 
 /// With a port that the system chooses.
-fn listening(stage: Stage) -> Stage {
+pub(crate) fn listening(stage: Stage) -> Stage {
     stage.set("http", "listen", quoted("127.0.0.1:0"))
 }
 
@@ -61,7 +61,16 @@ async fn wait_value(relay: &RelayProcess, series: &str, expected: f64) {
     until(&what, async || (value(relay, series).await == Some(expected)).then_some(())).await;
 }
 
-async fn wait_status(relay: &RelayProcess, status: u16) -> String {
+/// Waits until `/ready` has `text`; everything that it says then.
+pub(crate) async fn wait_ready_text(relay: &RelayProcess, text: &str) -> String {
+    until(&format!("/ready to say {text:?}"), async || {
+        let answer = ask(relay, "/ready").await;
+        answer.body.contains(text).then_some(answer.body)
+    })
+    .await
+}
+
+pub(crate) async fn wait_status(relay: &RelayProcess, status: u16) -> String {
     until(&format!("/ready to say {status}"), async || {
         let answer = ask(relay, "/ready").await;
         (answer.status == status).then_some(answer.body)

@@ -101,3 +101,29 @@ async fn a_second_signal_hastens_the_end() {
     assert!(relay.terminate().await.success());
     stage.assert_exact(&committed(&session).await).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_last_line_says_what_was_left() {
+    // GIVEN a relay that has published everything to one broker, and cannot reach the other
+    let stage = Stage::both(Database::create().await).await;
+    let (proxy, through) = Proxy::in_front_of(&Services::amqp()).await;
+    let stage = stage.set("target.amqp", "url", format!("{through:?}"));
+    let session = stage.session().await;
+    let mut relay = RelayProcess::start(&stage.config).await;
+    proxy.set(Network::Refused);
+    relay.wait_logged("the broker is not available").await;
+    Batch::orders(12).write(&session).await;
+    let (name, kafka) = &stage.consumers[1];
+    assert_eq!(*name, "kafka");
+    kafka.wait_received(12).await;
+
+    // WHEN it is asked to end
+    relay.signal("TERM").await;
+    assert!(relay.wait_exit().await.success());
+
+    // THEN its last line is true
+    let log = relay.log();
+    let last = log.trim_end().lines().last().expect("it says something").to_owned();
+    let expected = "stopped; target amqp: 12 rows pending; target kafka: nothing pending";
+    assert!(last.contains(expected), "{last}");
+}

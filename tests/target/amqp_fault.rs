@@ -78,7 +78,7 @@ async fn what_waiting_does_not_change_is_a_mistake() {
     let url = amqp::config().url.replace("%2F", "nowhere");
     let wrong_host = AmqpConfig { url, ..amqp::config() };
     for (config, reason, hint) in [
-        (wrong_password, "403 ACCESS_REFUSED", "user and password"),
+        (wrong_password, "403 ACCESS_REFUSED", "the password"),
         (wrong_host, "530 NOT_ALLOWED", "virtual host"),
     ] {
         let error = amqp::target(config, vec![]).connect().await.expect_err("a mistake");

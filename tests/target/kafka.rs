@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use outbox_relay::config::{KafkaConfig, KafkaFence};
+use outbox_relay::config::{KafkaConfig, KafkaFence, TlsConfig};
 use outbox_relay::route::{Destination, RouteConfig, Template};
 use outbox_relay::target::fence::FenceName;
 use outbox_relay::target::kafka::KafkaTarget;
@@ -133,6 +133,7 @@ pub(super) fn config() -> KafkaConfig {
         linger: Duration::from_millis(1),
         compression: "none".into(),
         fence: KafkaFence::Off,
+        tls: TlsConfig::default(),
         properties: vec![],
         secret_properties: vec![],
         connect_timeout: Duration::from_secs(30),

@@ -10,6 +10,7 @@ use uuid::Uuid;
 use super::output;
 use super::table::printable;
 use crate::admin::check::{self, Finding, Level};
+use crate::cause::Cause;
 use crate::config::Config;
 use crate::database::{DatabaseError, POOLER_HINT, Session, pooler};
 use crate::exit::Failure;
@@ -82,12 +83,15 @@ async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
 
 fn unreachable(error: &DatabaseError) -> Finding {
     match error {
-        DatabaseError::Unavailable(reason) => Finding::down(
-            "database",
-            format!("unavailable: {reason}"),
-            "is it up? does `url` under [database] lead to it?",
-        ),
-        DatabaseError::Configuration { reason, hint } => Finding::fail("database", reason, *hint),
+        DatabaseError::Unavailable(reason) => {
+            let Cause { reason, hint } = Cause::from(reason.as_str());
+            let asked = "is it up? does `url` under [database] lead to it?";
+            let hint = hint.unwrap_or_else(|| asked.to_owned());
+            Finding::down("database", format!("unavailable: {reason}"), hint)
+        }
+        DatabaseError::Configuration { reason, hint } => {
+            Finding::fail("database", reason, hint.as_ref())
+        }
     }
 }
 

@@ -112,8 +112,9 @@ pub const DEFAULT_RETRY_BACKOFF_MAX: Duration = Duration::from_secs(5 * 60);
 /// Most losses of a connection are over at once.
 pub const DEFAULT_OUTAGE_BACKOFF_MIN: Duration = Duration::from_millis(50);
 
-/// So long at most the relay goes on waiting when the broker is back.
-pub const DEFAULT_OUTAGE_BACKOFF_MAX: Duration = Duration::from_secs(30);
+/// So long at most the relay goes on waiting when the broker is back. A try costs a broker that is
+/// there a connection, and one that is away nothing.
+pub const DEFAULT_OUTAGE_BACKOFF_MAX: Duration = Duration::from_secs(5);
 
 /// Kafka's own limit for a request; a broker that is silent for longer has lost its connection.
 pub const DEFAULT_CONFIRM_TIMEOUT: Duration = Duration::from_secs(30);

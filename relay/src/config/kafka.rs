@@ -3,8 +3,6 @@
 use std::path::Path;
 use std::time::Duration;
 
-use secrecy::SecretString;
-
 use super::default::{
     DEFAULT_COMPRESSION, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KAFKA_FENCE, DEFAULT_LINGER,
 };
@@ -12,6 +10,7 @@ use super::property;
 use super::raw::RawTarget;
 use super::section::Section;
 use super::{KafkaConfig, KafkaFence, TlsConfig, TlsMode, tls};
+use crate::secret::Secret;
 
 const COMPRESSIONS: [(&str, &str); 5] =
     [("none", "none"), ("gzip", "gzip"), ("snappy", "snappy"), ("lz4", "lz4"), ("zstd", "zstd")];
@@ -37,6 +36,7 @@ pub(super) fn check(raw: &RawTarget, s: &mut Section<'_>) -> KafkaConfig {
             .unwrap_or(DEFAULT_COMPRESSION)
             .to_owned(),
         fence: s.choice("fence", &raw.fence, &FENCES).unwrap_or(DEFAULT_KAFKA_FENCE),
+        tls,
         properties,
         secret_properties: sasl
             .map(|sasl| ("sasl.password".to_owned(), sasl.password))
@@ -73,7 +73,7 @@ fn brokers(raw: &RawTarget, s: &mut Section<'_>) -> String {
 struct Sasl {
     mechanism: &'static str,
     username: String,
-    password: SecretString,
+    password: Secret,
 }
 
 /// `None` without SASL, and if something is missing or wrong, which is reported.

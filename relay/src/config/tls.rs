@@ -3,6 +3,7 @@
 use super::raw::RawTls;
 use super::section::Section;
 use super::{TlsConfig, TlsMode};
+use crate::tls::Kept;
 
 /// Checks a `tls` table. `default` is the mode where none is written; `mode` of the result is what
 /// holds.
@@ -31,5 +32,6 @@ pub(super) fn check(raw: &RawTls, default: TlsMode, s: &mut Section<'_>) -> TlsC
         ca_file: s.file("ca_file", &raw.ca_file),
         cert_file: s.file("cert_file", &raw.cert_file),
         key_file: s.file("key_file", &raw.key_file),
+        kept: Kept::default(),
     }
 }

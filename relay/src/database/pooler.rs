@@ -42,7 +42,7 @@ pub async fn refuse_pooler(config: &DatabaseConfig, name: &str) -> Result<(), Da
     match pooler(config, name).await? {
         None => Ok(()),
         Some(detail) => {
-            Err(DatabaseError::Configuration { reason: detail.into(), hint: POOLER_HINT })
+            Err(DatabaseError::Configuration { reason: detail.into(), hint: POOLER_HINT.into() })
         }
     }
 }

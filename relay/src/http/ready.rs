@@ -1,6 +1,7 @@
 //! Whether the daemon is at its work, from what its pipelines say.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 
 use crate::board::State;
 
@@ -8,7 +9,7 @@ use crate::board::State;
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Readiness {
     pub(super) is_ready: bool,
-    /// A line for each pipeline, with the reason of one that is kept from its work.
+    /// A line for each pipeline, with the reason and the remedy of one that is kept from its work.
     pub(super) text: String,
 }
 
@@ -22,20 +23,11 @@ impl Readiness {
         }
         for (target, state) in states {
             ready.is_ready &= matches!(state, State::Leading | State::Standby);
-            let line = match state.reason() {
-                Some(reason) => format!("{target}: {state}: {}", on_one_line(reason)),
-                None => format!("{target}: {state}"),
-            };
-            ready.text.push_str(&line);
-            ready.text.push('\n');
+            // Writing to a String does not fail.
+            let _ = writeln!(ready.text, "{target}: {state}");
         }
         ready
     }
-}
-
-/// Brokers and drivers end their sentences as they like.
-fn on_one_line(reason: &str) -> String {
-    reason.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[cfg(test)]
@@ -63,6 +55,10 @@ mod tests {
             (State::Waiting("no\nroute".into()), "t1: waiting for the database: no route\n"),
             (State::Paused("refused".into()), "t1: waiting for the broker: refused\n"),
             (State::Stopped("a CACHE".into()), "t1: stopped: a CACHE\n"),
+            (
+                State::Refused("no such vhost\nhint: make it".into()),
+                "t1: stopped: no such vhost; hint: make it\n",
+            ),
         ] {
             let (is_ready, text) = of(&[State::Leading, state]);
             assert!(!is_ready && text == format!("t0: leading\n{line}"), "{text}");

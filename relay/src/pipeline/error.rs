@@ -19,7 +19,8 @@ pub enum PipelineError {
         /// What the operator can do.
         hint: String,
     },
-    /// It can never work as configured: the process ends with exit code 78.
+    /// It does not work until a person has changed something outside of this process. It is tried
+    /// again; the process ends with exit code 78 only if nothing at all could run at its start.
     #[error("{reason}\nhint: {hint}")]
     Configuration {
         /// What was refused, and by whom.
@@ -40,7 +41,7 @@ impl From<DatabaseError> for PipelineError {
         match error {
             DatabaseError::Unavailable(_) => Self::Lost(error.to_string()),
             DatabaseError::Configuration { reason, hint } => {
-                Self::Configuration { reason, hint: hint.into() }
+                Self::Configuration { reason, hint: hint.into_owned() }
             }
         }
     }

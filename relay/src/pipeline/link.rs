@@ -92,6 +92,21 @@ impl Link {
         !std::mem::replace(&mut self.fenced, true)
     }
 
+    /// The broker has answered another pipeline: what is left of a pause for its sake is over.
+    /// Returns whether there was one. A fence is held whoever is answered.
+    pub(super) fn hurry(&mut self, now: Instant) -> bool {
+        let pauses = self.pauses() && matches!(self.state, State::Down(at) if at > now);
+        if pauses {
+            self.state = State::Down(now);
+        }
+        pauses
+    }
+
+    /// Whether it waits for the broker to be there.
+    pub(super) fn pauses(&self) -> bool {
+        matches!(self.state, State::Down(_)) && !self.fenced && self.failures > 0
+    }
+
     /// It is down because of a message: no sign of an outage, and those who are not to blame wait.
     pub(super) fn spoiled(&mut self, now: Instant) -> Duration {
         self.failures = 0;
@@ -109,5 +124,32 @@ impl Link {
             State::Down(at) => Some(at),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(now: Instant) -> Link {
+        Link {
+            state: State::Down(now),
+            backoff: Backoff { min: Duration::from_secs(60), max: Duration::from_secs(60) },
+            jitter: Jitter::new(1),
+            failures: 0,
+            fenced: false,
+        }
+    }
+
+    #[test]
+    fn an_answer_to_another_pipeline_ends_the_pause_and_not_the_wait_for_a_fence() {
+        let now = Instant::now();
+        let mut link = link(now);
+        assert!(link.may_connect(now));
+        link.lost(now);
+        assert!(!link.may_connect(now) && link.pauses());
+        assert!(link.hurry(now) && link.may_connect(now));
+        link.fenced(now);
+        assert!(!link.hurry(now) && !link.may_connect(now));
     }
 }

@@ -11,9 +11,11 @@ use super::driver::{Command, Report};
 use super::feed::{Fed, Feed};
 use super::link::Link;
 use super::meter::Meter;
+use super::neighbour::Neighbour;
 use super::tally::Tally;
 use super::{Context, PipelineError};
 use crate::board::State;
+use crate::cause::Cause;
 use crate::crash;
 use crate::flow::Flow;
 use crate::lease::LeaseClock;
@@ -47,6 +49,8 @@ pub(super) struct Steady<'a> {
     pub(super) feed: Feed,
     pub(super) clock: LeaseClock,
     pub(super) link: Link,
+    /// The other pipelines with this broker.
+    pub(super) neighbour: Neighbour,
     pub(super) commands: UnboundedSender<Command>,
     pub(super) reports: UnboundedReceiver<Report>,
     pub(super) marks: Sender<Mark>,
@@ -74,6 +78,8 @@ enum Wake {
     Fed(Fed),
     Marked(Mark),
     Ended(Result<(), PipelineError>),
+    /// The broker has answered another pipeline.
+    Answered,
     Time,
     Stop,
     Abort,
@@ -87,7 +93,10 @@ impl Steady<'_> {
         shutdown: &Shutdown,
     ) -> Result<(), PipelineError> {
         let outcome = self.until_end(tasks, shutdown).await;
-        if matches!(outcome, Ok(()) | Err(PipelineError::Stopped { .. })) {
+        if matches!(
+            outcome,
+            Ok(()) | Err(PipelineError::Stopped { .. } | PipelineError::Configuration { .. })
+        ) {
             // While the last mark is under way: the next leader waits for both.
             self.command(Command::Disconnect);
             self.settle_confirmed().await;
@@ -130,9 +139,15 @@ impl Steady<'_> {
                 }
                 Wake::Fed(Fed::Retry { rows, as_of }) => self.flow.on_retry_rows(rows, as_of),
                 Wake::Marked(mark) => self.on_marked(&mark),
-                Wake::Ended(Err(error)) => return Err(self.context.proven.soften(error)),
+                Wake::Ended(Err(error)) => return Err(error),
                 Wake::Ended(Ok(())) => {
                     return Err(PipelineError::Lost("a task of the pipeline ended early".into()));
+                }
+                Wake::Answered => {
+                    if self.link.hurry(Instant::now()) {
+                        let name = &self.context.target.name;
+                        tracing::info!(target_name = name, "the broker answers another target");
+                    }
                 }
                 Wake::Time => {}
                 Wake::Stop => {
@@ -151,6 +166,7 @@ impl Steady<'_> {
         stopping: bool,
     ) -> Wake {
         let wake_at = self.wake_at();
+        let pauses = self.link.pauses();
         tokio::select! {
             biased;
             () = shutdown.abort.cancelled() => Wake::Abort,
@@ -161,6 +177,7 @@ impl Steady<'_> {
                 Some(fed) => Wake::Fed(fed),
                 None => ended(tasks).await,
             },
+            () = self.neighbour.heard(), if pauses => Wake::Answered,
             () = tokio::time::sleep_until(wake_at.into()) => Wake::Time,
             wake = ended(tasks), if !stopping => wake,
         }
@@ -296,21 +313,27 @@ impl Steady<'_> {
             // It was asked to disconnect meanwhile: that answer is still to come.
             Report::Connected if !self.link.connected() => {}
             Report::Connected => {
-                self.context.proven.broker();
+                self.context.proven.store(true, Ordering::Relaxed);
+                self.neighbour.answered();
                 self.flow.on_connected();
                 self.context.board.set(name, State::Leading);
                 tracing::info!(target_name = name, "connected to the broker");
             }
             Report::NotConnected(ConnectError::Configuration { reason, hint })
-                if !self.context.proven.is_broker() =>
+                if !self.context.proven.load(Ordering::Relaxed) =>
             {
-                return Err(PipelineError::Configuration {
-                    reason: format!("target {name}: {reason}"),
-                    hint,
-                });
+                // The lead is given up: another relay may have a password that works.
+                self.neighbour.answered();
+                let reason = format!("target {name}: {reason}");
+                return Err(PipelineError::Configuration { reason, hint });
             }
             Report::NotConnected(ConnectError::Fenced(reason)) => self.fenced(reason),
-            Report::NotConnected(error) => self.paused(&error.to_string()),
+            Report::NotConnected(error) => {
+                if matches!(error, ConnectError::Configuration { .. }) {
+                    self.neighbour.answered();
+                }
+                self.paused(Cause::of(&error));
+            }
             Report::Disconnected => {
                 // Whatever was handed over after the request went nowhere.
                 self.flow.on_broken(Broken { reason: String::new(), suspect: None });
@@ -331,7 +354,7 @@ impl Steady<'_> {
                 }
                 Event::Refused(_, refusal) => self.tally.refused(refusal),
                 Event::Broken(broken) if broken.suspect.is_some() => self.spoiled(&broken.reason),
-                Event::Broken(broken) => self.paused(&broken.reason),
+                Event::Broken(broken) => self.paused(broken.reason.as_str().into()),
             }
             self.flow.on_event(event);
         }
@@ -340,9 +363,10 @@ impl Steady<'_> {
     fn fenced(&mut self, reason: String) {
         let name = &self.context.target.name;
         if self.link.fenced(Instant::now()) {
+            self.neighbour.answered();
             tracing::info!(target_name = name, reason, "waiting for the fence");
         }
-        self.context.board.set(name, State::Paused(reason));
+        self.context.board.set(name, State::Paused(reason.into()));
     }
 
     /// A message made the broker end the channel.
@@ -352,11 +376,14 @@ impl Steady<'_> {
         tracing::warn!(target_name, reason, ?pause, "the broker ended the channel over a message");
     }
 
-    fn paused(&mut self, reason: &str) {
+    fn paused(&mut self, cause: Cause) {
         let name = &self.context.target.name;
         let pause = self.link.lost(Instant::now());
-        tracing::warn!(target_name = name, reason, ?pause, "the broker is not available");
-        self.context.board.set(name, State::Paused(reason.to_owned()));
+        // What another pipeline heard before this failure says nothing of the time after it.
+        self.neighbour.forget();
+        let Cause { reason, hint } = &cause;
+        tracing::warn!(target_name = name, reason, hint, ?pause, "the broker is not available");
+        self.context.board.set(name, State::Paused(cause));
     }
 
     /// What is confirmed is settled, whatever else is given up.

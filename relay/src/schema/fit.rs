@@ -38,12 +38,13 @@ pub fn misfit(schema: &Schema, installed: Option<i32>) -> Option<(String, &'stat
 pub async fn refuse_misfit(client: &Client, schema: &Schema) -> Result<(), DatabaseError> {
     let installed = installed_version(client, schema).await?;
     if let Some((reason, hint)) = misfit(schema, installed) {
-        return Err(DatabaseError::Configuration { reason, hint });
+        return Err(DatabaseError::Configuration { reason, hint: hint.into() });
     }
     if client.query_one(&schema.sql(SUBSCRIBED), &[]).await?.get(0) {
         return Err(DatabaseError::Configuration {
             reason: "message is filled by logical replication: its ids are drawn elsewhere".into(),
-            hint: "run the relay on the publisher, or take the table out of the subscription",
+            hint: "run the relay on the publisher, or take the table out of the subscription"
+                .into(),
         });
     }
     Ok(())

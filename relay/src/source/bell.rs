@@ -17,6 +17,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_postgres::{Client, Statement};
 use tokio_util::sync::CancellationToken;
 
+use crate::cause::Cause;
 use crate::config::DatabaseConfig;
 use crate::database::{DatabaseError, Session};
 use crate::schema::{Schema, doorbell_installed};
@@ -84,7 +85,7 @@ impl Bell {
                 let since = Instant::now();
                 let Err(error) = self.session().await;
                 self.disarmed();
-                tracing::warn!(%error, "no doorbell: polling until it is back");
+                tracing::warn!(error = %Cause::of(&error), "no doorbell: polling until it is back");
                 if since.elapsed() > RECONNECT_PAUSE_MAX {
                     pause = RECONNECT_PAUSE_MIN;
                 }

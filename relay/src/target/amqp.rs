@@ -10,6 +10,7 @@ mod connection;
 pub mod management;
 mod publication;
 mod publish;
+mod refused;
 mod unseen;
 
 use std::collections::{BTreeSet, VecDeque};

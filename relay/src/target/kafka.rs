@@ -2,11 +2,13 @@
 //! the commit of its transaction.
 
 mod classify;
+mod credential;
 mod inbox;
 mod limit;
 mod polled;
 mod producer;
 mod record;
+mod refused;
 pub mod setting;
 mod transaction;
 
@@ -35,6 +37,9 @@ const RECONNECTS_PATIENT: u32 = 4;
 /// How soon a full queue is tried again. The caller's window is smaller: it is never full.
 const HELD_RETRY_INTERVAL: Duration = Duration::from_millis(1);
 
+/// How often the files of a refused password or certificate are looked at.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// A Kafka target.
 pub struct KafkaTarget {
     config: KafkaConfig,
@@ -61,6 +66,8 @@ struct Session {
     transaction: Option<Transaction>,
     /// A broker is in trouble and something waits for a confirm: when that is called a loss.
     patient_until: Option<Instant>,
+    /// When the files of password and certificates are looked at again, if a broker refuses them.
+    look_at: Instant,
     /// Asks for the limits of topics.
     asking: JoinSet<()>,
     broken: Option<String>,
@@ -134,9 +141,8 @@ impl Target for KafkaTarget {
 
     async fn events(&mut self, events: &mut Vec<Event>) {
         let Some(session) = &mut self.session else { return std::future::pending().await };
-        let patience = self.config.connect_timeout * RECONNECTS_PATIENT;
-        session.events(&self.routes, patience, events).await;
         let config = &self.config;
+        session.events(&self.routes, config, events).await;
         session.producer.inbox.limits().ask(&mut session.asking, || properties(config));
     }
 
@@ -195,6 +201,7 @@ impl Session {
             outstanding: 0,
             transaction,
             patient_until: None,
+            look_at: Instant::now(),
             asking: JoinSet::new(),
             broken: None,
             lost: false,
@@ -254,7 +261,7 @@ impl Session {
     async fn events(
         &mut self,
         routes: &[RouteConfig],
-        patience: Duration,
+        config: &KafkaConfig,
         events: &mut Vec<Event>,
     ) {
         if self.lost {
@@ -262,7 +269,7 @@ impl Session {
         }
         let before = events.len();
         loop {
-            self.collect(patience, events);
+            self.collect(config, events);
             // An answer makes room.
             self.send_held(routes);
             if let Some(transaction) = &mut self.transaction {
@@ -282,7 +289,9 @@ impl Session {
             // librdkafka counts a message until its callback has returned: a full queue may have
             // room only after the last news.
             let retry = (!self.held.is_empty()).then(|| Instant::now() + HELD_RETRY_INTERVAL);
-            let until = retry.into_iter().chain(self.patient_until).min();
+            // While there is trouble, the files of a refused password are looked at as well.
+            let look = self.patient_until.map(|until| until.min(Instant::now() + LOOK_INTERVAL));
+            let until = retry.into_iter().chain(look).min();
             let ended = tokio::select! {
                 () = self.producer.inbox.wait() => None,
                 () = sleep_until(until) => None,
@@ -290,7 +299,7 @@ impl Session {
             };
             if let Some(ended) = ended {
                 // What it reported stands in the inbox by now.
-                self.collect(patience, events);
+                self.collect(config, events);
                 self.settle(ended);
             }
         }
@@ -314,7 +323,7 @@ impl Session {
     }
 
     /// Takes what librdkafka has told.
-    fn collect(&mut self, patience: Duration, events: &mut Vec<Event>) {
+    fn collect(&mut self, config: &KafkaConfig, events: &mut Vec<Event>) {
         let mut news = self.producer.inbox.news();
         if !news.outcomes.is_empty() {
             // Somebody answers.
@@ -332,9 +341,21 @@ impl Session {
             self.patient_until = None;
             return;
         };
-        let until = *self.patient_until.get_or_insert_with(|| Instant::now() + patience);
-        if Instant::now() >= until && self.broken.is_none() {
+        let now = Instant::now();
+        let patience = config.connect_timeout * RECONNECTS_PATIENT;
+        let until = *self.patient_until.get_or_insert_with(|| now + patience);
+        if now >= until && self.broken.is_none() {
             self.broken = Some(trouble.reason.clone());
+        }
+        if trouble.refused.is_none() || self.broken.is_some() || now < self.look_at {
+            return;
+        }
+        // A refused password or certificate: a producer that is made now may have another one.
+        let reason = trouble.reason.clone();
+        drop(news);
+        self.look_at = now + LOOK_INTERVAL;
+        if !self.producer.is_up_to_date(config) {
+            self.broken = Some(reason);
         }
     }
 }

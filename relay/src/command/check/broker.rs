@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::admin::check::Finding;
+use crate::cause::Cause;
 use crate::config::{AmqpConfig, AmqpFence, BrokerConfig, KafkaConfig, KafkaFence, TargetConfig};
 use crate::target::amqp::AmqpTarget;
 use crate::target::fence::FenceName;
@@ -39,7 +40,9 @@ async fn ask(name: &str, mut target: impl Target) -> Vec<Finding> {
     match target.connect().await {
         Ok(()) => {}
         Err(ConnectError::Outage(reason) | ConnectError::Fenced(reason)) => {
+            let Cause { reason, hint } = reason.into();
             let remedy = "start the broker, or correct its address; the relay waits for it";
+            let remedy = hint.unwrap_or_else(|| remedy.to_owned());
             return vec![Finding::down(&subject, reason, remedy)];
         }
         Err(ConnectError::Configuration { reason, hint }) => {

@@ -1,10 +1,9 @@
-//! What RabbitMQ's and lapin's errors call for.
+//! What RabbitMQ's and lapin's errors call for while messages are in flight; `refused` is about connecting.
 
 use lapin::protocol::{AMQPErrorKind, AMQPHardError, AMQPSoftError};
 use lapin::{Error, ErrorKind};
 
-use crate::target::fence::FenceName;
-use crate::target::{Broken, ConnectError, Reaction};
+use crate::target::{Broken, Reaction};
 
 /// What the loss of a channel or connection says about the messages in flight: `Some` if one of
 /// them may have caused it, with the reaction once the culprit is known.
@@ -51,65 +50,6 @@ pub(super) fn classify_return(reply_code: u16) -> Reaction {
         Some(AMQPSoftError::NOROUTE | AMQPSoftError::NOCONSUMERS) => Reaction::Park,
         Some(AMQPSoftError::CONTENTTOOLARGE) => Reaction::Bury,
         _ => Reaction::Retry,
-    }
-}
-
-/// Why a connection that cannot be made will never be made as configured; `None` = an outage.
-pub(super) fn misconfigured(error: &Error) -> Option<&'static str> {
-    match error.kind() {
-        ErrorKind::ProtocolError(error) => match error.kind() {
-            AMQPErrorKind::Soft(AMQPSoftError::ACCESSREFUSED) => {
-                Some("check user and password of the target's `url`, and the user's permissions")
-            }
-            AMQPErrorKind::Hard(AMQPHardError::NOTALLOWED) => Some(
-                "check that the virtual host of the target's `url` exists and is open to the user",
-            ),
-            _ => None,
-        },
-        ErrorKind::AuthProviderError(_) => Some("check `auth_mechanism` in the target's `url`"),
-        ErrorKind::InvalidProtocolVersion(_) => {
-            Some("check host and port of the target's `url`: this is no AMQP 0-9-1 broker")
-        }
-        ErrorKind::IOError(error) => {
-            match error.get_ref().and_then(|cause| cause.downcast_ref::<rustls::Error>())? {
-                rustls::Error::InvalidCertificate(_) => Some(
-                    "check `tls.ca_file`, and that the certificate names the host of the `url`",
-                ),
-                rustls::Error::AlertReceived(_) => Some(
-                    "check `tls.cert_file` and `tls.key_file`: the broker refused the handshake",
-                ),
-                rustls::Error::InvalidMessage(_) => {
-                    Some("check the port of the target's `url`: it does not speak TLS")
-                }
-                _ => None,
-            }
-        }
-        _ => None,
-    }
-}
-
-/// Why the fence cannot be held.
-pub(super) fn not_fenced(fence: &FenceName, error: &Error) -> ConnectError {
-    let reason = format!("queue `{fence}`: {}", describe(error));
-    let soft = match error.kind() {
-        ErrorKind::ProtocolError(error) => match error.kind() {
-            AMQPErrorKind::Soft(soft) => Some(soft),
-            AMQPErrorKind::Hard(_) => None,
-        },
-        _ => None,
-    };
-    match soft {
-        Some(AMQPSoftError::RESOURCELOCKED) => {
-            ConnectError::Fenced(format!("the predecessor still holds the fence: {reason}"))
-        }
-        Some(AMQPSoftError::ACCESSREFUSED) => ConnectError::Configuration {
-            reason,
-            hint: format!(
-                "let the target's user configure queues that match `^{}`, or set fence = \"none\"",
-                FenceName::PREFIX.replace('.', "\\.")
-            ),
-        },
-        _ => ConnectError::Outage(reason),
     }
 }
 
@@ -182,43 +122,6 @@ mod tests {
         ] {
             assert_eq!(classify_return(code), reaction, "{code}");
         }
-    }
-
-    #[test]
-    fn what_no_second_attempt_changes_is_a_misconfiguration() {
-        let tls = |error: rustls::Error| -> Error {
-            io::Error::new(io::ErrorKind::InvalidData, error).into()
-        };
-        let certificate = rustls::CertificateError::UnknownIssuer;
-        for (error, expected) in [
-            (protocol(403, "ACCESS_REFUSED"), true),
-            (protocol(530, "NOT_ALLOWED - vhost x not found"), true),
-            (protocol(320, "CONNECTION_FORCED"), false),
-            (protocol(541, "INTERNAL_ERROR"), false),
-            (tls(rustls::Error::InvalidCertificate(certificate)), true),
-            (tls(rustls::Error::AlertReceived(rustls::AlertDescription::UnknownCA)), true),
-            (tls(rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType)), true),
-            (tls(rustls::Error::HandshakeNotComplete), false),
-            (ErrorKind::AuthProviderError("x".into()).into(), true),
-            (io::Error::from(io::ErrorKind::ConnectionRefused).into(), false),
-            (ErrorKind::MissingHeartbeatError.into(), false),
-        ] {
-            assert_eq!(misconfigured(&error).is_some(), expected, "{error}");
-        }
-    }
-
-    #[test]
-    fn a_fence_is_held_forbidden_or_out_of_reach() {
-        let fence = FenceName::new(uuid::Uuid::nil(), "orders");
-        let refused = |code, text| not_fenced(&fence, &protocol(code, text));
-        assert!(matches!(refused(405, "RESOURCE_LOCKED"), ConnectError::Fenced(_)));
-        assert!(matches!(refused(406, "PRECONDITION_FAILED"), ConnectError::Outage(_)));
-        assert!(matches!(refused(541, "INTERNAL_ERROR"), ConnectError::Outage(_)));
-        let ConnectError::Configuration { reason, hint } = refused(403, "ACCESS_REFUSED") else {
-            panic!("forbidden for ever")
-        };
-        assert!(reason.contains(fence.as_str()), "{reason}");
-        assert!(hint.contains(r"`^outbox-relay\.fence\.`"), "{hint}");
     }
 
     #[test]

@@ -24,11 +24,13 @@ use lapin::{Channel, ConnectionProperties, ConnectionStatus, Error, ErrorKind, E
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
-use super::classify::{describe, misconfigured, not_fenced};
+use super::classify::describe;
 use super::publication::Publication;
 use super::publish::{Confirm, Publish};
+use super::refused::{is_about_password, not_fenced, refusal};
 use crate::config::AmqpConfig;
 use crate::message::Message;
+use crate::secret::Secret;
 use crate::target::ConnectError;
 use crate::target::fence::FenceName;
 use crate::tls;
@@ -74,13 +76,7 @@ impl Connection {
             }
         };
         let opening = async {
-            let mut connection = Self::open_uri(uri, tls).await.map_err(|error| {
-                let reason = format!("{broker}: {}", describe(&error));
-                match misconfigured(&error) {
-                    Some(hint) => configuration(reason, hint),
-                    None => ConnectError::Outage(reason),
-                }
-            })?;
+            let mut connection = Self::log_in(config, uri, tls, &broker).await?;
             connection.take(fence).await?;
             Ok(connection)
         };
@@ -88,6 +84,33 @@ impl Connection {
             let timeout = config.connect_timeout;
             Err(ConnectError::Outage(format!("{broker}: no connection within {timeout:?}")))
         })
+    }
+
+    /// Connects with the password as it is now: its file is read for each connection, and where the
+    /// broker refuses what stands there, the password that it accepted before is tried.
+    async fn log_in(
+        config: &AmqpConfig,
+        mut uri: AMQPUri,
+        tls: Option<RustlsConnector>,
+        broker: &str,
+    ) -> Result<Self, ConnectError> {
+        let passwords = config.password.as_ref().map_or_else(Vec::new, Secret::candidates);
+        let mut passwords = passwords.into_iter().peekable();
+        loop {
+            let password = passwords.next();
+            if let Some(password) = &password {
+                uri.authority.userinfo.password = password.expose_secret().to_owned();
+            }
+            match (Self::open_uri(uri.clone(), tls.clone()).await, &config.password, password) {
+                (Ok(connection), Some(secret), Some(password)) => {
+                    secret.accepted(&password);
+                    return Ok(connection);
+                }
+                (Ok(connection), ..) => return Ok(connection),
+                (Err(error), ..) if is_about_password(&error) && passwords.peek().is_some() => {}
+                (Err(error), ..) => return Err(refusal(config, broker, &error)),
+            }
+        }
     }
 
     /// Declares the fence: a queue that belongs to this connection alone and goes with it, the last
@@ -247,9 +270,6 @@ fn uri(config: &AmqpConfig) -> Result<AMQPUri, ConnectError> {
         let hint = "the target's `url` is amqp://USER@HOST:PORT/VHOST";
         configuration(error, hint)
     })?;
-    if let Some(password) = &config.password {
-        uri.authority.userinfo.password = password.expose_secret().to_owned();
-    }
     // The library takes an IPv6 address for no host, and no host for localhost.
     if let Some(address) = ipv6_host(&config.url) {
         uri.authority.host = address.to_owned();

@@ -101,23 +101,6 @@ pub(super) fn classify(code: Code) -> Verdict {
     }
 }
 
-/// Why brokers that cannot be reached will never be reached as configured; `None` = an outage.
-pub(super) fn misconfigured(code: Code) -> Option<&'static str> {
-    match code {
-        Code::Authentication
-        | Code::SaslAuthenticationFailed
-        | Code::UnsupportedSASLMechanism
-        | Code::IllegalSASLState => {
-            Some("check the `sasl.*` properties of the target, and that the user exists")
-        }
-        Code::SSL => Some("check `security.protocol` and the `ssl.*` properties of the target"),
-        Code::ClusterAuthorizationFailed => {
-            Some("allow the user to be an idempotent producer (IdempotentWrite on the cluster)")
-        }
-        _ => None,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::Verdict::{Broken, Full, Purged, Refuse};
@@ -216,23 +199,6 @@ mod tests {
             for &code in codes {
                 assert_eq!(classify(code), verdict, "{code}");
             }
-        }
-    }
-
-    #[test]
-    fn what_no_second_attempt_changes_is_a_misconfiguration() {
-        for (code, expected) in [
-            (Code::Authentication, true),
-            (Code::SaslAuthenticationFailed, true),
-            (Code::UnsupportedSASLMechanism, true),
-            (Code::IllegalSASLState, true),
-            (Code::SSL, true),
-            (Code::ClusterAuthorizationFailed, true),
-            (Code::Resolve, false),
-            (Code::BrokerTransportFailure, false),
-            (Code::AllBrokersDown, false),
-        ] {
-            assert_eq!(misconfigured(code).is_some(), expected, "{code}");
         }
     }
 }

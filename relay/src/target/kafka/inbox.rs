@@ -9,8 +9,9 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
-use super::classify::{Verdict, classify, misconfigured};
+use super::classify::{Verdict, classify};
 use super::limit::Limits;
+use super::refused::Refused;
 use crate::target::{Event, Refusal, Ticket};
 
 /// The callbacks' side of one producer. Outcomes come a quarter of a million times a second, on
@@ -41,8 +42,8 @@ pub(super) struct News {
 pub(super) struct Trouble {
     /// For people.
     pub(super) reason: String,
-    /// What the operator can do, if waiting will not help.
-    pub(super) hint: Option<&'static str>,
+    /// What a broker refuses, if waiting will not help.
+    pub(super) refused: Option<Refused>,
 }
 
 impl Inbox {
@@ -111,11 +112,11 @@ impl ClientContext for Inbox {
         if code == Code::Fatal {
             return self.broken(format!("the producer failed: {reason}"));
         }
-        let hint = misconfigured(code);
+        let refused = Refused::of(code);
         let mut news = self.news();
         // A refused password says more than the lost connection that follows it.
-        if hint.is_some() || news.trouble.as_ref().is_none_or(|trouble| trouble.hint.is_none()) {
-            news.trouble = Some(Trouble { reason: reason.to_owned(), hint });
+        if refused.is_some() || news.trouble.as_ref().is_none_or(|told| told.refused.is_none()) {
+            news.trouble = Some(Trouble { reason: reason.to_owned(), refused });
         }
         drop(news);
         self.0.wake.notify_one();

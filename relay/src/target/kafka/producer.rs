@@ -1,16 +1,17 @@
 //! librdkafka's producer: its properties, and what lives as long as one of it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rdkafka::ClientConfig;
 use rdkafka::config::RDKafkaLogLevel;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::producer::{BaseRecord, Producer as _, PurgeConfig};
-use secrecy::ExposeSecret;
 use tokio::task::{JoinError, JoinSet};
 
+use super::credential::Credentials;
 use super::inbox::{Inbox, Trouble};
 use super::polled::PolledProducer;
+use super::refused::{Refused, unreachable};
 use super::transaction;
 use crate::config::KafkaConfig;
 use crate::target::ConnectError;
@@ -31,6 +32,9 @@ const QUEUE_KIBIBYTES_MAX: usize = i32::MAX as usize;
 
 /// A broker that is back is found again within a second; librdkafka's own limit is ten.
 const RECONNECT_BACKOFF_MAX: Duration = Duration::from_secs(1);
+
+/// How long one question for a broker takes at most.
+const ASK_SLICE: Duration = Duration::from_millis(100);
 
 /// What the operator may change.
 const DEFAULTS: [(&str, &str); 4] = [
@@ -60,6 +64,7 @@ const FIXED: [(&str, &str); 6] = [
 pub(super) struct Producer {
     producer: PolledProducer,
     pub(super) inbox: Inbox,
+    credentials: Credentials,
     message_bytes_max: String,
 }
 
@@ -81,8 +86,32 @@ impl Producer {
         fence: Option<&FenceName>,
         connecting: &mut Connecting,
     ) -> Result<Self, ConnectError> {
+        let mut candidates = Credentials::candidates(config).into_iter().peekable();
+        loop {
+            let credentials = candidates.next().expect("there is at least one");
+            let another = candidates.peek().is_some();
+            match Self::open_with(config, fence, connecting, credentials, another).await? {
+                Ok(producer) => {
+                    producer.credentials.accepted(config);
+                    return Ok(producer);
+                }
+                Err(trouble) if another && is_about_password(trouble.as_ref()) => {}
+                Err(trouble) => return Err(unreachable(config, trouble).await),
+            }
+        }
+    }
+
+    /// A try with one password; the trouble, if no broker has answered. `impatient`: not longer
+    /// than until the password is refused, since there is another one.
+    async fn open_with(
+        config: &KafkaConfig,
+        fence: Option<&FenceName>,
+        connecting: &mut Connecting,
+        credentials: Credentials,
+        impatient: bool,
+    ) -> Result<Result<Self, Option<Trouble>>, ConnectError> {
         let inbox = Inbox::default();
-        let mut properties = properties(config);
+        let mut properties = properties_with(config, &credentials);
         if let Some(fence) = fence {
             properties.set("transactional.id", fence.as_str());
         }
@@ -90,19 +119,24 @@ impl Producer {
         let producer = PolledProducer::create(&properties, inbox.clone()).map_err(|error| {
             ConnectError::Configuration {
                 reason: describe(&error),
-                hint: "check `brokers` and `properties` of the target".into(),
+                hint: "check `brokers`, `properties` and the files under `tls` of the target"
+                    .into(),
             }
         })?;
-        let timeout = config.connect_timeout;
-        // The lightest question that only a broker can answer.
-        let ask = move || match producer.client().fetch_cluster_id(timeout) {
-            Some(_) => Ok(producer),
-            None => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)),
+        let (timeout, told) = (config.connect_timeout, inbox.clone());
+        let ask = move || {
+            let refused = || impatient && is_about_password(told.news().trouble.as_ref());
+            // The lightest question that only a broker can answer.
+            let is_there = |slice| producer.client().fetch_cluster_id(slice).is_some();
+            match answered(timeout, is_there, refused) {
+                true => Ok(producer),
+                false => Err(KafkaError::MetadataFetch(RDKafkaErrorCode::OperationTimedOut)),
+            }
         };
-        match on_thread(connecting, ask).await? {
-            Ok(producer) => Ok(Self { producer, inbox, message_bytes_max }),
-            Err(_) => Err(unreachable(config, inbox.news().trouble.take())),
-        }
+        Ok(match on_thread(connecting, ask).await? {
+            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max }),
+            Err(_) => Err(inbox.news().trouble.take()),
+        })
     }
 
     /// Takes the fence: every earlier producer under that name is fenced off and its open transaction
@@ -118,7 +152,7 @@ impl Producer {
         config: &KafkaConfig,
         connecting: &mut Connecting,
     ) -> Result<Self, ConnectError> {
-        let Self { producer, inbox, message_bytes_max } = self;
+        let Self { producer, inbox, credentials, message_bytes_max } = self;
         let timeout = config.connect_timeout;
         let take = move || {
             producer.init_transactions(timeout)?;
@@ -126,7 +160,7 @@ impl Producer {
             Ok(producer)
         };
         match on_thread(connecting, take).await? {
-            Ok(producer) => Ok(Self { producer, inbox, message_bytes_max }),
+            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max }),
             Err(error) => Err(not_fenced(&error, fence)),
         }
     }
@@ -135,6 +169,11 @@ impl Producer {
     pub(super) fn is_sound(&self) -> bool {
         let news = self.inbox.news();
         news.trouble.is_none() && news.broken.is_none()
+    }
+
+    /// Whether a new producer would be no better: its passwords and files are still the same.
+    pub(super) fn is_up_to_date(&self, config: &KafkaConfig) -> bool {
+        self.credentials.is_current(config)
     }
 
     /// For a thread that ends transactions.
@@ -187,6 +226,33 @@ impl Producer {
     }
 }
 
+/// Whether somebody answers within `timeout`. Asked in short slices: librdkafka looks for the answer
+/// and then waits for news of it, and news that come between the two wake nobody. Asked once for the
+/// whole time, a connection that was there after milliseconds took all of `timeout`.
+fn answered(
+    timeout: Duration,
+    mut ask: impl FnMut(Duration) -> bool,
+    mut hopeless: impl FnMut() -> bool,
+) -> bool {
+    let began = Instant::now();
+    loop {
+        let left = timeout.saturating_sub(began.elapsed());
+        let (slice, asked_at) = (ASK_SLICE.min(left), Instant::now());
+        if ask(slice) {
+            return true;
+        }
+        // An early no is final: a broker too old to have a cluster id.
+        let is_final = asked_at.elapsed() < slice / 2;
+        if is_final || left <= ASK_SLICE || hopeless() {
+            return false;
+        }
+    }
+}
+
+fn is_about_password(trouble: Option<&Trouble>) -> bool {
+    trouble.is_some_and(|trouble| trouble.refused == Some(Refused::Credentials))
+}
+
 /// Asks what blocks, one question at a time: one that was given up may be about to fence off everybody else.
 async fn on_thread(
     connecting: &mut Connecting,
@@ -207,8 +273,13 @@ async fn discard(asked: Result<Asked, JoinError>) {
     }
 }
 
-/// All properties: defaults, the operator's, and last what cannot be changed.
+/// All properties: defaults, the operator's, and last what cannot be changed. With the passwords as
+/// they are now.
 pub(super) fn properties(config: &KafkaConfig) -> ClientConfig {
+    properties_with(config, &Credentials::current(config))
+}
+
+fn properties_with(config: &KafkaConfig, credentials: &Credentials) -> ClientConfig {
     let millis = |duration: Duration| duration.as_millis().to_string();
     let mut properties = ClientConfig::new();
     for (name, value) in DEFAULTS {
@@ -226,25 +297,12 @@ pub(super) fn properties(config: &KafkaConfig) -> ClientConfig {
     for (name, value) in &config.properties {
         properties.set(name, value);
     }
-    for (name, value) in &config.secret_properties {
-        properties.set(name, value.expose_secret());
-    }
+    credentials.set(config, &mut properties);
     for (name, value) in FIXED {
         properties.set(name, value);
     }
     properties.set("bootstrap.servers", &config.brokers).set_log_level(RDKafkaLogLevel::Warning);
     properties
-}
-
-fn unreachable(config: &KafkaConfig, trouble: Option<Trouble>) -> ConnectError {
-    let (brokers, timeout) = (&config.brokers, config.connect_timeout);
-    match trouble {
-        Some(Trouble { reason, hint: Some(hint) }) => {
-            ConnectError::Configuration { reason, hint: hint.into() }
-        }
-        Some(Trouble { reason, hint: None }) => ConnectError::Outage(reason),
-        None => ConnectError::Outage(format!("no answer from {brokers} within {timeout:?}")),
-    }
 }
 
 /// Why the `transactional.id` could not be taken.
@@ -276,6 +334,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn an_answer_whose_news_was_missed_is_found_in_the_next_slice() {
+        // GIVEN an answer that is there, and a first question that slept through its news
+        let mut slices = Vec::new();
+        let ask = |slice: Duration| {
+            slices.push(slice);
+            let until = Instant::now() + slice;
+            while slices.len() == 1 && Instant::now() < until {
+                std::thread::yield_now();
+            }
+            slices.len() > 1
+        };
+        // WHEN / THEN it does not take all of the time
+        assert!(answered(Duration::from_secs(3_600), ask, || false));
+        assert_eq!(slices, [ASK_SLICE; 2]);
+        // Neither does a refused password, where there is another one, nor a final no.
+        let never = |slice: Duration| {
+            let until = Instant::now() + slice;
+            while Instant::now() < until {
+                std::thread::yield_now();
+            }
+            false
+        };
+        assert!(!answered(Duration::from_secs(3_600), never, || true));
+        assert!(!answered(Duration::from_secs(3_600), |_| false, || false));
+    }
+
+    #[test]
     fn the_operator_cannot_change_what_the_promises_rest_on() {
         let own = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         let config = KafkaConfig {
@@ -283,6 +368,7 @@ mod tests {
             linger: Duration::from_micros(1500),
             compression: "zstd".into(),
             fence: crate::config::KafkaFence::Off,
+            tls: crate::config::TlsConfig::default(),
             properties: vec![own("acks", "1"), own("client.id", "mine")],
             secret_properties: vec![("message.timeout.ms".to_owned(), "5".to_owned().into())],
             connect_timeout: Duration::from_secs(5),
