@@ -10,22 +10,9 @@ use crate::support::instance::{Instance, Kind};
 use crate::support::patience::wait_for;
 use crate::support::proxy::{Network, Proxy};
 use crate::support::relay::{RelayStart, quoted};
-use crate::support::services::{Services, variable};
+use crate::support::services::Services;
 use crate::support::stage::Stage;
 use crate::support::writer::{Batch, committed};
-
-/// Sets the password of the user `relay`.
-const SET_PASSWORD: &str = "
-import sys
-from confluent_kafka.admin import (AdminClient, ScramCredentialInfo, ScramMechanism,
-                                   UserScramCredentialUpsertion)
-brokers, password = sys.argv[1:]
-info = ScramCredentialInfo(ScramMechanism.SCRAM_SHA_256, 4096)
-change = UserScramCredentialUpsertion('relay', info, password.encode())
-admin = AdminClient({'bootstrap.servers': brokers})
-for future in admin.alter_user_scram_credentials([change]).values():
-    future.result(30)
-";
 
 /// A broker with a second listener, behind `proxy`, that wants SCRAM.
 struct Scram {
@@ -52,12 +39,22 @@ impl Scram {
     }
 
     async fn set_password(&self, password: &str) {
-        let mut command = Command::new(variable("OUTBOX_TEST_PYTHON"));
-        command
-            .args(["-c", SET_PASSWORD, self.broker.url(), password])
-            .env("PYTHONPATH", variable("OUTBOX_TEST_PYTHON_PACKAGES"))
-            .env("PYTHONDONTWRITEBYTECODE", "1");
-        let output = wait_for("a password to be set", command.output()).await.expect("python");
+        // Kafka's own tool, from where the broker itself has its classes.
+        let line = std::fs::read(format!("/proc/{}/cmdline", self.broker.fact("PID")));
+        let line = String::from_utf8(line.expect("the broker runs")).expect("it is text");
+        let words: Vec<&str> = line.split('\0').collect();
+        let at = words.iter().position(|word| *word == "-cp").expect("it has classes");
+        let mut command = Command::new(words[0]);
+        command.args([
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            words[at + 1],
+            "kafka.admin.ConfigCommand",
+        ]);
+        command.args(["--bootstrap-server", self.broker.url(), "--alter"]);
+        command.args(["--entity-type", "users", "--entity-name", "relay"]);
+        command.args(["--add-config", &format!("SCRAM-SHA-256=[password={password}]")]);
+        let output = wait_for("a password to be set", command.output()).await.expect("java");
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 

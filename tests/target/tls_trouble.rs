@@ -163,10 +163,8 @@ async fn every_wrong_certificate_is_told_in_the_same_words() {
         (Wrong::SelfSignedCa, "the certificate of a CA", "CA:FALSE"),
     ] {
         let scene = Scene::new(wrong);
-        let mut told = vec![
-            ("postgresql", postgresql(&scene).await),
-            ("rabbitmq", rabbitmq(&scene).await),
-        ];
+        let mut told =
+            vec![("postgresql", postgresql(&scene).await), ("rabbitmq", rabbitmq(&scene).await)];
         // OpenSSL takes a CA's certificate for a server's, if the file says that it is trusted.
         if !matches!(wrong, Wrong::SelfSignedCa) {
             told.push(("kafka", kafka(&scene).await));

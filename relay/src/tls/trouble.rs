@@ -73,7 +73,8 @@ impl Trouble {
             CertificateError::NotValidForName => {
                 Self::WrongName { expected: String::new(), presented: Vec::new() }
             }
-            CertificateError::UnknownIssuer => Self::UnknownCa,
+            // The signature is that of another CA, made anew with the same name, most often.
+            CertificateError::UnknownIssuer | CertificateError::BadSignature => Self::UnknownCa,
             CertificateError::Expired => Self::Expired(None),
             CertificateError::ExpiredContext { not_after, .. } => {
                 Self::Expired(moment(not_after.as_secs()))
@@ -86,7 +87,6 @@ impl Trouble {
             CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => {
                 Self::Unusable("is not for servers (extendedKeyUsage lacks serverAuth)")
             }
-            CertificateError::BadSignature => Self::Unusable("has a wrong signature"),
             CertificateError::UnsupportedSignatureAlgorithmContext { .. }
             | CertificateError::UnsupportedSignatureAlgorithmForPublicKeyContext { .. } => {
                 Self::Unusable("is signed in a way that is not safe any more (SHA-1, a short key)")
@@ -248,6 +248,7 @@ mod tests {
             ),
             (wrong_name(&[]).into(), "is for other names and not for", "certificate names"),
             (CertificateError::UnknownIssuer.into(), "does not trust", "`tls.ca_file`"),
+            (CertificateError::BadSignature.into(), "does not trust", "`tls.ca_file`"),
             (
                 CertificateError::ExpiredContext { time, not_after: time }.into(),
                 "has expired (1970-01-02T00:00:00Z)",
