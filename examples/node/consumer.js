@@ -10,94 +10,233 @@ const { Kafka, logLevel } = require('kafkajs')
 const pg = require('pg')
 
 const CONSUMER = 'billing-node' // the logical handler: all its processes have this name
-const ATTEMPTS_MAX = 3
+const ATTEMPTS_MAX = 8 // as the Rust crate: with the pauses below, a minute on average
+const PAUSE_MS_MAX = 300_000
+const HEARTBEAT_MS = 2_000
+const KEEP_BYTES_MAX = 256 * 1024 // of a parked payload
+const REPLAY_INTERVAL_MS = 5_000
 
-/** The handler failed, not the database around it. */
-class Failed extends Error {}
+/** The handler failed, not the database around it. Another attempt may succeed, unless it is permanent. */
+class Failed extends Error {
+  constructor(name, permanent) {
+    super(name)
+    this.permanent = permanent
+  }
+}
 
+let stopping = false
 const db = new pg.Pool({ connectionString: process.env.DATABASE_URL })
 db.on('error', (error) => console.error(`an idle connection was lost: ${error.message}`))
 
+/** Pays what the record asks for. A tombstone (a record without a value) asks for nothing. */
 async function pay(client, body) {
-  const payment = JSON.parse(body)
+  let payment
+  try {
+    payment = JSON.parse(body)
+    if (payment.payment_id === undefined || payment.amount === undefined) throw new TypeError('no payment')
+  } catch (error) {
+    throw new Failed(error.name, true) // no other attempt makes another payload of it
+  }
   await client.query('INSERT INTO payment (id, amount) VALUES ($1, $2)', [payment.payment_id, payment.amount])
+}
+
+/** Text, or undefined for bytes that are none: two of those would look alike. */
+function text(bytes) {
+  if (bytes === undefined || bytes === null) return undefined
+  const buffer = Buffer.from(Array.isArray(bytes) ? bytes[0] : bytes)
+  const decoded = buffer.toString()
+  return Buffer.from(decoded).equals(buffer) ? decoded : undefined
 }
 
 /** The producer's id, never a hash of the payload. A UUID is written in lower case, always. */
 function messageId(headers) {
-  const given = headers?.id?.toString()
+  const given = text(headers?.id)
   return /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i.test(given) ? given.toLowerCase() : given
 }
 
-/** Claims the message and pays, in one transaction; what the inbox says of the message. */
+/** By it another message under a known id is a mismatch. A tombstone is not an empty payload. */
+function digest(body) {
+  const absent = body === null || body === undefined
+  return createHash('sha256').update(absent ? '0' : '1').update(absent ? '' : body).digest().subarray(0, 16)
+}
+
+/** The handler's failure; or the error as it is, if it says nothing about the message. */
+function failure(error) {
+  if (error instanceof Failed) return error
+  if (error instanceof pg.DatabaseError) {
+    if (/^2[23]/.test(error.code)) return new Failed(`SQLSTATE ${error.code}`, true) // the values are refused
+    // The database is away or at its limits, or another transaction was in the way.
+    return /^(08|40|53|55|57(?!014)|58)/.test(error.code) ? error : new Failed(`SQLSTATE ${error.code}`, false)
+  }
+  const lost = error.syscall !== undefined || /connection/i.test(error.message)
+  return lost ? error : new Failed(error.name, false)
+}
+
+/** Claims the message and pays, in one transaction; what the inbox says of the message, and why. */
 async function claimAndPay(client, message, body) {
   // Long enough for another process that is at the same message; then this one gives up.
   await client.query("BEGIN; SET LOCAL lock_timeout = '5s'")
   // outbox.inbox_claim, and with it the count of failed attempts goes. By the digest another message under a known id
   // is a mismatch.
-  const digest = createHash('sha256').update(body).digest().subarray(0, 16)
-  const claim = await client.query('SELECT verdict FROM outbox.inbox_begin($1, $2, $3)', [CONSUMER, message, digest])
-  if (claim.rows[0].verdict === 'fresh') {
-    try {
-      await pay(client, body)
-    } catch (error) {
-      await client.query('ROLLBACK') // fails too if the database is away: then this was no attempt
-      throw /^(40|55)/.test(error.code) ? error : new Failed(error.name) // 40, 55: a deadlock, a wait
-    }
+  const claim = await client.query('SELECT verdict, reason FROM outbox.inbox_begin($1, $2, $3)', [
+    CONSUMER, message, digest(body),
+  ])
+  const found = claim.rows[0]
+  if (found.verdict !== 'fresh') {
+    await client.query('ROLLBACK')
+    return found
   }
-  await client.query('COMMIT')
-  return claim.rows[0].verdict
+  try {
+    await pay(client, body)
+    await client.query('COMMIT') // it checks what was deferred
+  } catch (error) {
+    const failed = failure(error)
+    if (failed instanceof Failed) await client.query('ROLLBACK') // fails if the database is away: then this was no attempt
+    throw failed
+  }
+  return found
 }
 
 async function processOnce(message, body) {
+  if (!message) return { verdict: 'missing_id' }
+  if (message.includes('\0')) return { verdict: 'unusable', reason: 'nul' } // no text of PostgreSQL's can hold it
   const client = await db.connect()
   try {
-    const verdict = await claimAndPay(client, message, body)
+    const found = await claimAndPay(client, message, body)
     client.release()
-    return verdict
+    return found
   } catch (error) {
     client.release(!(error instanceof Failed)) // true: nobody knows in which state it is, so it is closed
     throw error
   }
 }
 
-/** Counts a failed attempt: how many there are, and whether the message is parked now. */
-async function fail(message, reason, attemptsMax, body) {
-  const sql = 'SELECT attempts, parked FROM outbox.inbox_fail($1, $2, $3, $3, $4, payload => $5)'
-  return (await db.query(sql, [CONSUMER, message, reason, attemptsMax, body])).rows[0]
+/** What a replay from the table needs beside the payload, as the Rust crate keeps it. jsonb has no NUL. */
+function kept({ topic, message: { key, headers } }) {
+  const readable = (bytes) => text(bytes)?.replaceAll('\0', '\ufffd') ?? null
+  const pairs = Object.entries(headers ?? {}).flatMap(([name, value]) =>
+    (Array.isArray(value) ? value : [value]).map((one) => [name.replaceAll('\0', '\ufffd'), readable(one)]))
+  return JSON.stringify({ destination: topic, type: readable(headers?.type), key: readable(key), headers: pairs })
 }
 
-/** Until the record is done with. What is thrown from here is not the record's fault: kafkajs fetches it again. */
-async function receive({ message: { headers, value: body }, heartbeat }) {
-  const message = messageId(headers)
-  const told = `message_id=${message} correlation_id=${headers?.correlation_id}`
-  for (;;) {
-    try {
-      const verdict = message ? await processOnce(message, body) : 'missing_id'
-      if (verdict === 'fresh') return console.log(`payment made ${told} decision=fresh`)
-      if (verdict === 'duplicate') return console.log(`duplicate ignored ${told} decision=duplicate`)
-      // missing_id, mismatch, stale: no other attempt would end otherwise. The id may be another message's.
-      await fail(`${verdict}:${randomUUID()}`, verdict, 0, body)
-      return console.log(`message parked ${told} reason=${verdict}`)
-    } catch (error) {
-      if (!(error instanceof Failed)) throw error
-      const { attempts, parked } = await fail(message, error.message, ATTEMPTS_MAX, body)
-      const said = `${told} attempt=${attempts} reason=${error.message}`
-      if (parked) return console.log(`message parked ${said}`) // Kafka has no dead letters: it waits in the table
-      console.log(`attempt failed ${said}`)
-      await sleep(Math.random() * 100 * 2 ** attempts)
-      await heartbeat()
+/** Counts a failed attempt: how many there are, and whether the message is parked now. */
+async function fail(message, kind, error, attemptsMax, record) {
+  const sql = 'SELECT attempts, parked FROM outbox.inbox_fail($1, $2, $3, $4, $5, headers => $6::jsonb, payload => $7)'
+  const body = record.message.value
+  // Without its payload a message cannot be replayed from the table, and must not look as if it
+  // could.
+  const fits = !body || body.length <= KEEP_BYTES_MAX
+  const what = fits ? [kept(record), body] : [null, null]
+  return (await db.query(sql, [CONSUMER, message, kind, error, attemptsMax, ...what])).rows[0]
+}
+
+/** Under which id a message is parked that no handler has seen. outbox.inbox_fail takes any text. */
+function parkingName(message, verdict) {
+  if (verdict === 'mismatch') return `mismatch:${randomUUID()}` // under its own stands the message that has it already
+  if (message?.includes('\0')) return `sha256:${createHash('sha256').update(message).digest('hex')}`
+  return message ?? null
+}
+
+/** Does what is to be done with a message: the decision, and the number of failed attempts. */
+async function attempt(message, record) {
+  const told = `message_id=${JSON.stringify(message)} correlation_id=${text(record.message.headers?.correlation_id)}`
+  try {
+    const { verdict, reason } = await processOnce(message, record.message.value)
+    if (verdict === 'fresh') {
+      console.log(`payment made ${told} decision=fresh`)
+    } else if (verdict === 'duplicate') {
+      console.log(`duplicate ignored ${told} decision=duplicate`)
+    } else {
+      // missing_id, mismatch, stale, unusable: no other attempt would end otherwise.
+      await fail(parkingName(message, verdict), verdict, reason ?? '', 0, record)
+      console.log(`message parked ${told} reason=${verdict} ${reason ?? ''}`)
+      return { decision: 'parked' }
     }
+    return { decision: verdict }
+  } catch (error) {
+    if (!(error instanceof Failed)) throw error
+    const [kind, maximum] = error.permanent ? ['permanent', 0] : ['transient', ATTEMPTS_MAX]
+    const { attempts, parked } = await fail(message, kind, error.message, maximum, record)
+    const said = `${told} attempt=${attempts} reason=${error.message}`
+    // Kafka has no dead letters: it waits in the table.
+    console.log(`${parked ? 'message parked' : 'attempt failed'} ${said}`)
+    return { decision: parked ? 'parked' : 'failed', attempts }
+  }
+}
+
+/** Waits between two attempts; the group must not take the process for a dead one meanwhile. */
+async function pause(milliseconds, heartbeat) {
+  for (let left = milliseconds; left > 0 && !stopping; left -= HEARTBEAT_MS) {
+    await sleep(Math.min(left, HEARTBEAT_MS))
+    await heartbeat()
+  }
+}
+
+/** Until the record is done with. What says nothing about the record is waited out: nothing behind it is overtaken. */
+async function receive(record) {
+  const message = messageId(record.message.headers)
+  for (let lost = 0; ; ) {
+    if (stopping) throw new Error('stopping: the record comes again')
+    try {
+      const { decision, attempts } = await attempt(message, record)
+      if (decision !== 'failed') return
+      await pause(Math.random() * Math.min(1_000 * 2 ** (attempts - 1), PAUSE_MS_MAX), record.heartbeat)
+    } catch (error) {
+      if (error.name.startsWith('KafkaJS')) throw error // of the heartbeat: the partition may be another process's by now
+      lost += 1
+      console.error(`no attempt, tried again message_id=${JSON.stringify(message)}: ${error.message}`)
+      await pause(Math.random() * Math.min(1_000 * 2 ** lost, 30_000), record.heartbeat)
+    }
+  }
+}
+
+/** Processes what a person let through again (`outbox-relay inbox failures replay`), from the table. */
+async function replay() {
+  const sql = `SELECT message_id, headers, payload FROM outbox.inbox_failure
+    WHERE consumer = $1 AND replay_at IS NOT NULL ORDER BY replay_at LIMIT 1`
+  const row = (await db.query(sql, [CONSUMER])).rows[0]
+  if (!row) return false
+  const pairs = Array.isArray(row.headers?.headers) ? row.headers.headers : []
+  const headers = Object.fromEntries(pairs.map(([name, value]) => [name, value]))
+  const message = { key: row.headers?.key ?? null, headers, value: row.payload }
+  const { decision } = await attempt(row.message_id, { topic: row.headers?.destination ?? '', message })
+  if (decision === 'duplicate' || decision === 'parked') {
+    // It came another way meanwhile, or waits for a person again: without this it would be taken again and again.
+    await db.query('SELECT FROM outbox.inbox_settle($1, $2)', [CONSUMER, [row.message_id]])
+  }
+  return decision === 'fresh'
+}
+
+async function keepReplaying() {
+  while (!stopping) {
+    try {
+      if (await replay()) continue
+    } catch (error) {
+      console.error(`no replay: ${error.message}`)
+    }
+    await sleep(REPLAY_INTERVAL_MS, undefined, { ref: false })
   }
 }
 
 async function main() {
   const kafka = new Kafka({ brokers: process.env.KAFKA_BROKERS.split(','), logLevel: logLevel.ERROR })
   // A shorter session gives the partitions of a killed process away sooner.
-  const consumer = kafka.consumer({ groupId: CONSUMER, sessionTimeout: 6_000, heartbeatInterval: 2_000 })
+  const consumer = kafka.consumer({ groupId: process.env.GROUP ?? CONSUMER, sessionTimeout: 6_000, heartbeatInterval: HEARTBEAT_MS })
+  // kafkajs goes on after some errors, and ends quietly after others: a process that does nothing
+  // must not look well.
+  consumer.on(consumer.events.CRASH, ({ payload: { error, restart } }) => {
+    if (stopping) return
+    console.error(`the consumer has ended: ${error.message}`)
+    if (!restart) process.exit(1)
+  })
   await consumer.connect()
   await consumer.subscribe({ topics: [process.env.TOPIC], fromBeginning: true })
-  process.once('SIGTERM', () => consumer.disconnect().then(() => db.end()))
+  process.once('SIGTERM', async () => {
+    stopping = true
+    await consumer.disconnect()
+    await db.end()
+  })
+  keepReplaying()
   await consumer.run({
     autoCommit: false,
     eachMessage: async (record) => {
@@ -108,4 +247,7 @@ async function main() {
   })
 }
 
-main()
+main().catch((error) => {
+  console.error(error)
+  process.exit(1)
+})

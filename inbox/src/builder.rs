@@ -13,7 +13,9 @@ pub const DEFAULT_CLAIM_WAIT: Duration = Duration::from_secs(5);
 /// A handler is a few statements; one that takes a minute has lost something it waits for, and
 /// holds a connection and its claim meanwhile.
 pub const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(60);
-/// With the back-off's defaults a message has some ten minutes before it is given up.
+/// With the back-off's defaults a message is given up after a minute of pauses on average, two at
+/// most: longer than a restart of what it needs. What lasts longer is for a person, who replays
+/// what was parked.
 pub const DEFAULT_ATTEMPTS_MAX: u32 = 8;
 /// A deadlock or a restart of a neighbour is over by then.
 pub const DEFAULT_BACKOFF_MIN: Duration = Duration::from_secs(1);
@@ -133,8 +135,9 @@ impl Builder {
         self
     }
 
-    /// The longest that a handler runs; then it is dropped, and the attempt has failed. Default
-    /// [`DEFAULT_HANDLER_TIMEOUT`].
+    /// The longest that a handler runs; then it is dropped, and the attempt has failed. A statement
+    /// of it may take as long (`statement_timeout`, unless the role's own is shorter), so the
+    /// rollback waits for no longer than that. Default [`DEFAULT_HANDLER_TIMEOUT`].
     #[must_use]
     pub fn handler_timeout(mut self, timeout: Duration) -> Self {
         self.inbox.handler_timeout = timeout;
@@ -210,7 +213,7 @@ impl Builder {
         if min > max {
             return Err(BuildError::Backoff { min, max });
         }
-        inbox.texts = Texts::of(&schema);
+        inbox.texts = Texts::of(&schema, inbox.handler_timeout);
         Ok(inbox)
     }
 }

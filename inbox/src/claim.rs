@@ -1,5 +1,7 @@
 //! The inbox's SQL, and what it answers to tokio-postgres.
 
+use std::time::Duration;
+
 use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{GenericClient, Row};
@@ -21,19 +23,26 @@ pub(crate) struct Texts {
     pub(crate) take: String,
 }
 
-// The wait is set before the claim waits: the order of the lateral join's sides.
+// The wait is set before the claim waits: the order of the lateral join's sides. A statement of the
+// handler's ends with the handler's time, or the rollback of one that was given up would wait for
+// it; a shorter limit of the role's stays.
+const WAIT: &str = "(
+    SELECT set_config('lock_timeout', $1, true), CASE
+        WHEN current_setting('statement_timeout')::interval BETWEEN interval '1 ms' AND interval '{limit} ms' THEN ''
+        ELSE set_config('statement_timeout', '{limit}ms', true)
+    END
+) AS wait";
+
 const BEGIN: &str = "
 SELECT begun.verdict, begun.attempt
-FROM (SELECT set_config('lock_timeout', $1, true)) AS wait, LATERAL outbox.inbox_begin($2, $3, $4) AS begun";
+FROM {wait}, LATERAL outbox.inbox_begin($2, $3, $4) AS begun";
 
 const BEGIN_BATCH: &str = "
 SELECT claimed.verdict
-FROM (SELECT set_config('lock_timeout', $1, true)) AS wait, LATERAL outbox.inbox_claim_batch($2, $3, $4) AS claimed
+FROM {wait}, LATERAL outbox.inbox_claim_batch($2, $3, $4) AS claimed
 ORDER BY claimed.ord";
 
-const SETTLE_BATCH: &str = "
-DELETE FROM outbox.inbox_failure WHERE consumer = $1 AND message_id = ANY ($2)
-RETURNING message_id, attempts";
+const SETTLE_BATCH: &str = "SELECT message_id, attempts FROM outbox.inbox_settle($1, $2)";
 
 const FAIL: &str = "SELECT attempts, parked FROM outbox.inbox_fail($1, $2, $3, $4, $5, $6, $7)";
 
@@ -45,10 +54,13 @@ ORDER BY replay_at
 LIMIT 1";
 
 impl Texts {
-    pub(crate) fn of(schema: &Schema) -> Self {
+    pub(crate) fn of(schema: &Schema, handler_timeout: Duration) -> Self {
+        let limit = i32::try_from(handler_timeout.as_millis().max(1)).unwrap_or(i32::MAX);
+        let wait = WAIT.replace("{limit}", &limit.to_string());
+        let waiting = |text: &str| schema.sql(&text.replace("{wait}", &wait));
         Self {
-            begin: schema.sql(BEGIN),
-            begin_batch: schema.sql(BEGIN_BATCH),
+            begin: waiting(BEGIN),
+            begin_batch: waiting(BEGIN_BATCH),
             settle_batch: schema.sql(SETTLE_BATCH),
             fail: schema.sql(FAIL),
             take: schema.sql(TAKE),

@@ -5,14 +5,32 @@ use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
 use tokio_postgres::Client;
 
 /// One connection, for as long as it is held. Dropping it gives it back.
 pub trait Connection: Send + Sync {
     /// The client of it.
     fn client(&self) -> &Client;
+
+    /// Ends it instead of giving it back: a statement of a handler that was given up may still run
+    /// on it. As it is provided it is dropped; a pool must be made to forget it.
+    fn discard(self: Box<Self>) {
+        drop(self);
+    }
 }
+
+/// A restart of the database, or of the pooler in front of it, is over by then.
+const RECORD_WAIT: Duration = Duration::from_secs(15);
+
+/// Between two tries.
+const RECORD_PAUSE: Duration = Duration::from_millis(200);
+
+/// How long an empty pool is waited for: others are about to give a connection back, or they hang.
+#[cfg(feature = "deadpool")]
+pub const DEFAULT_POOL_WAIT: Duration = Duration::from_secs(1);
 
 /// Something that hands out connections.
 ///
@@ -23,7 +41,8 @@ pub trait Connection: Send + Sync {
 /// let connections = Connections::new(connect);
 /// ```
 ///
-/// With the feature `deadpool` it is made `From` a `deadpool_postgres::Pool`.
+/// With the feature `deadpool` it is made `From` a `deadpool_postgres::Pool`; when all connections
+/// of that are in use, it waits for [`DEFAULT_POOL_WAIT`] and no longer.
 #[derive(Clone)]
 pub struct Connections(Arc<Lend>);
 
@@ -55,6 +74,43 @@ impl Connections {
         }))
     }
 
+    /// A connection to record what has happened. It is waited for longer, and asked for again: a step
+    /// that was made must not go unrecorded because a pool was empty for a moment.
+    ///
+    /// Cancel safety: as the function's.
+    ///
+    /// # Errors
+    /// What the function said last.
+    pub(crate) async fn lend_to_record(&self) -> Result<Box<dyn Connection>, ConnectionError> {
+        let deadline = Instant::now() + RECORD_WAIT;
+        loop {
+            let error = match timeout_at(deadline, self.lend()).await {
+                Ok(Ok(connection)) => return Ok(connection),
+                Ok(Err(error)) => error,
+                Err(_) => ConnectionError(format!("none within {RECORD_WAIT:?}").into()),
+            };
+            if Instant::now() + RECORD_PAUSE >= deadline {
+                return Err(error);
+            }
+            tokio::time::sleep(RECORD_PAUSE).await;
+        }
+    }
+
+    /// A connection, or an error after this time.
+    ///
+    /// Cancel safety: as the function's.
+    ///
+    /// # Errors
+    /// What the function says; that it took too long.
+    #[cfg(feature = "http")]
+    pub(crate) async fn lend_within(
+        &self,
+        wait: Duration,
+    ) -> Result<Box<dyn Connection>, ConnectionError> {
+        let lent = tokio::time::timeout(wait, self.lend()).await;
+        lent.unwrap_or_else(|_| Err(ConnectionError(format!("none within {wait:?}").into())))
+    }
+
     /// A connection.
     ///
     /// Cancel safety: as the function's.
@@ -83,6 +139,10 @@ impl Connection for deadpool_postgres::Object {
     fn client(&self) -> &Client {
         self
     }
+
+    fn discard(self: Box<Self>) {
+        drop(Self::take(*self));
+    }
 }
 
 #[cfg(feature = "deadpool")]
@@ -90,7 +150,18 @@ impl From<deadpool_postgres::Pool> for Connections {
     fn from(pool: deadpool_postgres::Pool) -> Self {
         Self::new(move || {
             let pool = pool.clone();
-            async move { pool.get().await }
+            async move {
+                let status = pool.status();
+                // Only then it waits for others, and not for a new connection.
+                let exhausted = status.available == 0 && status.size >= status.max_size;
+                if !exhausted {
+                    return pool.get().await.map_err(Box::<dyn Error + Send + Sync>::from);
+                }
+                match tokio::time::timeout(DEFAULT_POOL_WAIT, pool.get()).await {
+                    Ok(lent) => lent.map_err(Into::into),
+                    Err(_) => Err("all connections of the pool are in use".into()),
+                }
+            }
         })
     }
 }

@@ -57,7 +57,8 @@ impl InboxError {
     /// Of an error of the inbox's own statements.
     pub(crate) fn of(error: impl Answer) -> Self {
         match error.reaction() {
-            Reaction::Busy => Self::Busy(error.into()),
+            // The claim is the one statement that waits.
+            Reaction::Busy | Reaction::Canceled => Self::Busy(error.into()),
             Reaction::Conflict => Self::Conflict(error.into()),
             Reaction::NoPartition => Self::NoPartition(error.into()),
             Reaction::Unavailable => Self::Unavailable(error.into()),
@@ -73,6 +74,9 @@ pub(crate) enum Reaction {
     Busy,
     Conflict,
     NoPartition,
+    /// The statement took too long, or a person ended it. In a handler that is an attempt: the next
+    /// one takes as long.
+    Canceled,
     /// A unique key of the application says that the effect is there already.
     Exists,
     /// Data that no other attempt makes right.
@@ -97,6 +101,7 @@ pub(crate) fn reaction(code: Option<&str>, constraint: Option<&str>) -> Reaction
     let Some(code) = code else { return Reaction::Unavailable };
     match code {
         "55P03" => Reaction::Busy,
+        "57014" => Reaction::Canceled,
         "40001" | "40P01" => Reaction::Conflict,
         // A failed CHECK has the same code, and a name.
         "23514" if constraint.is_none() => Reaction::NoPartition,
@@ -122,6 +127,7 @@ mod tests {
             (Some("53300"), None, Reaction::Unavailable),
             (Some("08006"), None, Reaction::Unavailable),
             (Some("55P03"), None, Reaction::Busy),
+            (Some("57014"), None, Reaction::Canceled),
             (Some("40001"), None, Reaction::Conflict),
             (Some("40P01"), None, Reaction::Conflict),
             (Some("23514"), None, Reaction::NoPartition),

@@ -144,7 +144,7 @@ fn failure(reaction: Reaction, constraint: Option<&str>) -> Failure {
         }
         Reaction::Refused => Failure::Permanent,
         // A column that a deployment is about to add, a partition that somebody is about to make.
-        Reaction::NoPartition | Reaction::Other => Failure::Transient,
+        Reaction::NoPartition | Reaction::Canceled | Reaction::Other => Failure::Transient,
     }
 }
 

@@ -4,6 +4,7 @@
 //!  auth, rate limit, validation ──► layer ──► handler
 //!                                     │ key, scope, fingerprint
 //!                                     │ 400 missing or malformed · 409 in flight · 422 another request
+//!                                     │ 503 no connection to be had
 //!                                     └ stored answer, Idempotent-Replayed: true
 //! ```
 //!
@@ -33,8 +34,9 @@
 //! What it stores is a scope with the principal's hash, the key, a digest of the request, and the
 //! answer: status, listed headers, a body of bounded size. What it logs of a key is a hash.
 //!
-//! A client that goes away does not stop its handler: it runs on a task that the layer owns.
-//! [`IdempotencyLayer::drain`] waits for those before the process ends.
+//! A client that goes away does not stop its handler: it runs on a task that the layer owns, for as
+//! long as [`Builder::handler_timeout`] lets it. [`IdempotencyLayer::drain`] waits for those before
+//! the process ends.
 
 mod admit;
 mod body;
@@ -56,15 +58,17 @@ mod transactional;
 
 pub use body::ReplyBody;
 pub use builder::{BuildError, Builder, RESPONSE_BODY_BYTES_LIMIT};
-pub use fingerprint::Fingerprint;
+pub use fingerprint::{Fingerprint, Rule};
+pub use json::JSON_DEPTH_MAX;
 pub use key::{IDEMPOTENCY_KEY, KeyFormat, Syntax};
 pub use layer::{Idempotency, IdempotencyLayer};
 pub use policy::{
-    DEFAULT_REQUEST_BODY_BYTES_MAX, DEFAULT_RESPONSE_BODY_BYTES_MAX, DEFAULT_RETRY_AFTER, Mode,
+    DEFAULT_CONNECTION_WAIT, DEFAULT_HANDLER_TIMEOUT, DEFAULT_REQUEST_BODY_BYTES_MAX,
+    DEFAULT_RESPONSE_BODY_BYTES_MAX, DEFAULT_RETRY_AFTER, Mode,
 };
 pub use problem::DEFAULT_DOCUMENTATION;
 pub use replay::IDEMPOTENT_REPLAYED;
-pub use retain::{DEFAULT_STORED_HEADERS, Keep, Unretained};
+pub use retain::{DEFAULT_STORED_HEADERS, Keep, STORED_HEADERS_BYTES_MAX, Unretained};
 pub use scope::scope;
 pub use telemetry::{LEASE_LOST, REQUESTS, UNRECORDED};
 pub use transaction::Tx;

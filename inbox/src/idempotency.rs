@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!  begin ─► started(lease) ─► work, checkpoint, work … ─► finish(answer)
-//!    │      resumed(lease at a recovery point)               │ false: the lease is somebody else's
+//!    │      resumed(lease at a recovery point)               │ false: another attempt has the lease
+//!    │                             └─► suspend, and the next begin is resumed there
 //!    └─► replay(answer) | in progress | unknown | mismatch
 //!
 //!  BEGIN ─► claim ─► work ─► store(answer) ─► COMMIT         (no lease: the transaction is the lease)
@@ -28,6 +29,6 @@ pub use request::{
     DEFAULT_LEASE, DEFAULT_TTL, FINGERPRINT_BYTES_MAX, KEY_BYTES_MAX, KeyRequest, ResumeAt,
     SCOPE_BYTES_MAX,
 };
-pub use step::{External, STEP_REPLAYS, StepError, Steps};
+pub use step::{External, STEP_REPLAYS, STEP_RESULTS_BYTES_MAX, StepError, Steps};
 pub use table::KeyTable;
 pub use verdict::{Begin, Claim, Lease, STARTED};

@@ -6,7 +6,8 @@ use std::borrow::Cow;
 use crate::message::{Message, Parts};
 
 /// In `inbox_failure.headers`. What is not text is left out there: it could not be shown either.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default)]
 pub(crate) struct Kept {
     destination: String,
     #[serde(rename = "type")]

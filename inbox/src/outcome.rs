@@ -46,7 +46,8 @@ pub enum Park {
     Mismatch,
     /// It is older than the inbox remembers.
     Stale,
-    /// Its id is of a day that has not come.
+    /// Its id is of a day after tomorrow, by the database's clock, which the inbox has no partition
+    /// for.
     Future,
     /// Its handler says that no attempt will succeed.
     Permanent,

@@ -1,7 +1,8 @@
 //! One message, one transaction: claim, handler, commit; or what is recorded instead.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Instant;
 
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 use tracing::Instrument;
 use uuid::Uuid;
@@ -19,9 +20,9 @@ use crate::record::Record;
 use crate::telemetry::{claim_span, handler_span};
 use crate::verdict::Verdict;
 
-/// A clock may be a day behind the producer's.
-const FUTURE_DAYS: u64 = 1;
-const SECONDS_A_DAY: u64 = 86_400;
+/// What was done before is committed with the claim, so no other attempt would come to the rest.
+pub(crate) const ENDED: &str = "the handler ended the inbox's transaction: what it did before that is committed or not, and with a commit the \
+     message counts as processed; hint: look what was done, then `outbox-relay inbox failures discard`, or `inbox forget` and replay";
 
 impl Inbox {
     /// Processes a message: claims it and runs `handler` in one transaction, which it commits. What the
@@ -97,6 +98,7 @@ impl Inbox {
                 Err(error) => refused_commit(error)?,
             },
             Err(failure) => {
+                let failure = unless_ended(&transaction, failure).await;
                 // Where it cannot be rolled back, the database is away, and it is rolled back.
                 let ended = transaction.rollback().await;
                 if !failure.is_of_database() {
@@ -110,12 +112,7 @@ impl Inbox {
 
     /// The id of a message that may be claimed, or why it may not.
     pub(crate) fn admit<'m>(&self, message: &'m Message<'_>) -> Result<&'m MessageId, Park> {
-        let id = message.id().ok_or(Park::MissingId)?;
-        match id.day() {
-            // Without this an id of the next century would hold its queue up for so long.
-            Some(day) if day > today() + FUTURE_DAYS => Err(Park::Future),
-            _ => Ok(id),
-        }
+        message.id().ok_or(Park::MissingId)
     }
 
     /// What becomes of a message that is not fresh; `Err`: it is parked.
@@ -130,6 +127,8 @@ impl Inbox {
             (Verdict::Stale, OnStale::Ignore) => Ok(Outcome::StaleIgnored),
             (Verdict::Stale, OnStale::Park) => Err(Park::Stale),
             (Verdict::Mismatch, _) => Err(Park::Mismatch),
+            // Without this an id of the next century would hold its queue up for so long.
+            (Verdict::Unusable, _) => Err(Park::Future),
         };
         if outcome.is_ok() {
             self.duplicate_ignored(message, verdict.as_str());
@@ -230,6 +229,20 @@ pub(crate) fn refused_commit(error: tokio_postgres::Error) -> Result<HandlerErro
     }
 }
 
+/// The failure, or, if the handler had ended the transaction before, that one: nothing of it is a
+/// rollback.
+async fn unless_ended(transaction: &Transaction<'_>, failure: HandlerError) -> HandlerError {
+    if failure.is_of_database() {
+        return failure;
+    }
+    // In a transaction that failed, this is another error.
+    let found = transaction.batch_execute("SAVEPOINT outbox_inbox_ended").await;
+    match found.err().as_ref().and_then(tokio_postgres::Error::code) {
+        Some(&SqlState::NO_ACTIVE_SQL_TRANSACTION) => HandlerError::permanent(ENDED),
+        _ => failure,
+    }
+}
+
 pub(crate) fn unavailable(reaction: Reaction, failure: HandlerError) -> InboxError {
     let source = failure.into_source();
     match reaction {
@@ -243,9 +256,4 @@ fn hash_of(message: &Message<'_>) -> String {
     let fingerprint = message.fingerprint().iter().map(|b| format!("{b:02x}")).collect::<String>();
     let id = message.id().map(MessageId::hash).unwrap_or_default();
     format!("{id}:{fingerprint}")
-}
-
-fn today() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
-    now.as_secs() / SECONDS_A_DAY
 }

@@ -1,5 +1,6 @@
 //! Parked messages that a person lets through once more, from the table.
 
+use serde_json::Value;
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Transaction};
 
@@ -30,14 +31,20 @@ impl Inbox {
         let consumer: [(&(dyn ToSql + Sync), Type); 1] = [(&self.consumer, Type::TEXT)];
         let rows = client.query_typed(&self.texts.take, &consumer).await.map_err(InboxError::of)?;
         let Some(row) = rows.first() else { return Ok(None) };
-        let (id, payload): (&str, Option<&[u8]>) = (row.get(0), row.get(2));
-        let kept: Kept =
-            serde_json::from_value(row.get(1)).map_err(|error| InboxError::Inbox(error.into()))?;
+        let id: &str = row.try_get(0).map_err(InboxError::of)?;
+        let payload: Option<&[u8]> = row.try_get(2).map_err(InboxError::of)?;
+        // What another program kept may look otherwise: then the message has no headers. As an
+        // error it would keep every other replay back.
+        let kept: Option<Value> = row.try_get(1).unwrap_or_default();
+        let kept: Kept = kept.map(serde_json::from_value).and_then(Result::ok).unwrap_or_default();
         let message = kept.message(id, payload);
         let handle = async |transaction: &Transaction<'_>| handler(transaction, &message).await;
         let outcome = self.process(client, &message, handle).await?;
-        if let Outcome::DuplicateIgnored { .. } | Outcome::StaleIgnored = outcome {
-            // It came another way meanwhile. Without this it would be taken again, for ever.
+        if let Outcome::DuplicateIgnored { .. } | Outcome::StaleIgnored | Outcome::Parked { .. } =
+            outcome
+        {
+            // It came another way meanwhile, or it is parked again, maybe under another name.
+            // Without this it would be taken again and again.
             let parameters: [(&(dyn ToSql + Sync), Type); 2] =
                 [(&self.consumer, Type::TEXT), (&vec![id], Type::TEXT_ARRAY)];
             client

@@ -13,6 +13,7 @@ use crate::handler::HandlerError;
 use crate::id::MessageId;
 use crate::message::Message;
 use crate::outcome::Outcome;
+use crate::process::ENDED;
 use crate::record::Record;
 use crate::telemetry::{claim_span, handler_span};
 use crate::verdict::{UnknownVerdict, Verdict};
@@ -85,6 +86,7 @@ where
             }
         },
         Err(failure) => {
+            let failure = unless_ended(&mut transaction, failure).await;
             let ended = transaction.rollback().await;
             if !failure.is_of_database() {
                 ended.map_err(InboxError::of)?;
@@ -93,6 +95,19 @@ where
         }
     };
     inbox.failed(connection, message, id, failure).await
+}
+
+/// As for tokio-postgres.
+async fn unless_ended(connection: &mut PgConnection, failure: HandlerError) -> HandlerError {
+    if failure.is_of_database() {
+        return failure;
+    }
+    let found = ::sqlx::query("SAVEPOINT outbox_inbox_ended").execute(connection).await;
+    let answer = found.as_ref().err().and_then(|error| error.as_database_error());
+    match answer.and_then(|answer| answer.code()).as_deref() {
+        Some("25P01") => HandlerError::permanent(ENDED),
+        _ => failure,
+    }
 }
 
 async fn claim(

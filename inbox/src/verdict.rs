@@ -13,6 +13,9 @@ pub enum Verdict {
     Mismatch,
     /// Older than what is remembered: nobody knows whether it was processed.
     Stale,
+    /// Its id cannot be stored or placed: of the ids that a [`MessageId`](crate::MessageId) can be,
+    /// one of a day after tomorrow that has no partition.
+    Unusable,
 }
 
 impl Verdict {
@@ -24,6 +27,7 @@ impl Verdict {
             Self::Duplicate => "duplicate",
             Self::Mismatch => "mismatch",
             Self::Stale => "stale",
+            Self::Unusable => "unusable",
         }
     }
 }
@@ -37,7 +41,7 @@ impl FromStr for Verdict {
     type Err = UnknownVerdict;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        [Self::Fresh, Self::Duplicate, Self::Mismatch, Self::Stale]
+        [Self::Fresh, Self::Duplicate, Self::Mismatch, Self::Stale, Self::Unusable]
             .into_iter()
             .find(|verdict| verdict.as_str() == text)
             .ok_or_else(|| UnknownVerdict(text.to_owned()))

@@ -123,16 +123,51 @@ $function$;
 
 SELECT outbox.inbox_ensure('-infinity'::date, (now() AT TIME ZONE 'UTC')::date + 7);
 
+-- Why the inbox cannot take a message under this id; NULL: it can. The id comes again with every
+-- delivery of its message, so this is a verdict about the message, and no error:
+--   missing     NULL, or empty
+--   too_long    more than 200 bytes
+--   upper_case  a UUID in upper case; every consumer must write it in lower case
+--   future      a UUID of version 7 of a day after tomorrow, which has no partition
+-- A day up to tomorrow that has no partition is another matter: the maintenance has stopped, no
+-- message can be claimed, and that is an error. (Tomorrow counts, since clocks differ.)
+-- No pinned search_path, as in inbox_bucket.
+CREATE FUNCTION outbox.inbox_unusable(message_id text) RETURNS text
+    LANGUAGE plpgsql STABLE
+AS $function$
+DECLARE
+    its_bucket date;
+BEGIN
+    IF message_id IS NULL OR message_id = '' THEN
+        RETURN 'missing';
+    ELSIF octet_length(message_id) > 200 THEN
+        RETURN 'too_long';
+    ELSIF message_id COLLATE "C" ~ '[A-F]'
+        AND message_id COLLATE "C" ~ '^[0-9A-Fa-f]{8}-([0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}$'
+    THEN
+        RETURN 'upper_case';
+    END IF;
+    its_bucket := outbox.inbox_bucket(message_id);
+    IF its_bucket > (now() AT TIME ZONE 'UTC')::date + 1
+        AND to_regclass('outbox.inbox_' || to_char(its_bucket, 'YYYYMMDD')) IS NULL
+    THEN
+        RETURN 'future';
+    END IF;
+    RETURN NULL;
+END
+$function$;
+
 -- Call it first in the handler's transaction, with a lock_timeout:
 --   fresh      the message is this transaction's to process
 --   duplicate  it was processed: acknowledge, and do nothing
 --   mismatch   another message under an id that was processed: park it, look for its producer
 --   stale      older than what is remembered: nobody knows whether it was processed
+--   unusable   its id cannot be stored or placed: park it; inbox_unusable has the reason
 -- Under READ COMMITTED a claim waits for another transaction's claim of the same
 -- id and is a duplicate once that commits, fresh once it has rolled back or its
 -- backend is gone; under REPEATABLE READ it then fails with 40001: run it again.
--- An id whose day has no partition (more than `ahead` in the future, or the
--- maintenance has stopped) is an error: nothing is ever processed unprotected.
+-- If the maintenance has stopped, so that today has no partition, a claim is an error:
+-- nothing is ever processed unprotected.
 -- A duplicate writes nothing.
 CREATE FUNCTION outbox.inbox_claim(consumer text, message_id text, fingerprint bytea DEFAULT NULL)
     RETURNS text
@@ -141,9 +176,13 @@ CREATE FUNCTION outbox.inbox_claim(consumer text, message_id text, fingerprint b
 AS $function$
 #variable_conflict use_column
 DECLARE
-    its_bucket date := outbox.inbox_bucket(inbox_claim.message_id);
+    its_bucket date;
     stored     bytea;
 BEGIN
+    IF outbox.inbox_unusable(inbox_claim.message_id) IS NOT NULL THEN
+        RETURN 'unusable';
+    END IF;
+    its_bucket := outbox.inbox_bucket(inbox_claim.message_id);
     PERFORM FROM outbox.inbox_horizon WHERE its_bucket > '-infinity' AND its_bucket < kept_from;
     IF FOUND THEN
         RETURN 'stale';
@@ -179,11 +218,8 @@ DECLARE
     horizon date;
     claimed text[];
 BEGIN
-    -- A NULL would be nobody's id, thus not claimed, thus a duplicate.
-    IF inbox_claim_batch.consumer IS NULL OR inbox_claim_batch.message_ids IS NULL
-        OR array_position(inbox_claim_batch.message_ids, NULL) IS NOT NULL
-    THEN
-        RAISE EXCEPTION 'a consumer and every message need an id' USING ERRCODE = 'null_value_not_allowed';
+    IF inbox_claim_batch.consumer IS NULL OR inbox_claim_batch.message_ids IS NULL THEN
+        RAISE EXCEPTION 'a claim needs a consumer and messages' USING ERRCODE = 'null_value_not_allowed';
     END IF;
     IF cardinality(inbox_claim_batch.fingerprints) <> cardinality(inbox_claim_batch.message_ids) THEN
         RAISE EXCEPTION '% fingerprints for % messages',
@@ -195,6 +231,7 @@ BEGIN
         SELECT DISTINCT ON (i.id) i.id, i.fingerprint, outbox.inbox_bucket(i.id) AS bucket
         FROM unnest(inbox_claim_batch.message_ids, inbox_claim_batch.fingerprints)
             WITH ORDINALITY AS i (id, fingerprint, n)
+        WHERE outbox.inbox_unusable(i.id) IS NULL
         ORDER BY i.id, i.n
     ), made AS (
         INSERT INTO outbox.inbox (bucket, consumer, message_id, fingerprint)
@@ -210,6 +247,8 @@ BEGIN
     RETURN QUERY
     SELECT i.n::int, i.id,
         CASE
+            -- First of all: a NULL is in no array, and would be a duplicate below.
+            WHEN i.unusable THEN 'unusable'
             WHEN i.bucket > '-infinity' AND i.bucket < horizon THEN 'stale'
             WHEN i.nth = 1 AND c.id IS NOT NULL THEN 'fresh'
             -- The subquery runs for what was there already, and reads one row of one partition.
@@ -221,10 +260,15 @@ BEGIN
             ELSE 'duplicate'
         END
     FROM (
-        SELECT u.n, u.id, u.fingerprint, outbox.inbox_bucket(u.id) AS bucket,
+        SELECT u.n, u.id, u.fingerprint, u.unusable,
+            -- inbox_bucket refuses an id in upper case.
+            CASE WHEN NOT u.unusable THEN outbox.inbox_bucket(u.id) END AS bucket,
             row_number() OVER (PARTITION BY u.id ORDER BY u.n) AS nth
-        FROM unnest(inbox_claim_batch.message_ids, inbox_claim_batch.fingerprints)
-            WITH ORDINALITY AS u (id, fingerprint, n)
+        FROM (
+            SELECT e.id, e.fingerprint, e.n, outbox.inbox_unusable(e.id) IS NOT NULL AS unusable
+            FROM unnest(inbox_claim_batch.message_ids, inbox_claim_batch.fingerprints)
+                WITH ORDINALITY AS e (id, fingerprint, n)
+        ) AS u
     ) AS i
     LEFT JOIN unnest(claimed) AS c (id) ON c.id = i.id
     ORDER BY i.n;
@@ -239,9 +283,13 @@ CREATE FUNCTION outbox.inbox_check(consumer text, message_id text, fingerprint b
 AS $function$
 #variable_conflict use_column
 DECLARE
-    its_bucket date := outbox.inbox_bucket(inbox_check.message_id);
+    its_bucket date;
     stored     bytea;
 BEGIN
+    IF outbox.inbox_unusable(inbox_check.message_id) IS NOT NULL THEN
+        RETURN 'unusable';
+    END IF;
+    its_bucket := outbox.inbox_bucket(inbox_check.message_id);
     PERFORM FROM outbox.inbox_horizon WHERE its_bucket > '-infinity' AND its_bucket < kept_from;
     IF FOUND THEN
         RETURN 'stale';
@@ -264,6 +312,10 @@ CREATE FUNCTION outbox.inbox_forget(consumer text, message_id text, reason text,
 AS $function$
 #variable_conflict use_column
 BEGIN
+    IF outbox.inbox_unusable(inbox_forget.message_id) IS NOT NULL THEN
+        -- Nothing was ever claimed under it.
+        RETURN false;
+    END IF;
     DELETE FROM outbox.inbox
     WHERE bucket = outbox.inbox_bucket(inbox_forget.message_id)
         AND consumer = inbox_forget.consumer AND message_id = inbox_forget.message_id;

@@ -17,7 +17,12 @@ CREATE TABLE outbox.idempotency_key (
     lease_until    timestamptz,
     -- How far the work is known to have come, and what is needed to go on from there.
     recovery_point text        NOT NULL DEFAULT 'started' CHECK (octet_length(recovery_point) BETWEEN 1 AND 100),
-    checkpoint     jsonb       CHECK (octet_length(checkpoint::text) <= 65536),
+    -- What the steps returned. There is room for it: a call that was made must be recorded.
+    checkpoint     jsonb       CONSTRAINT idempotency_key_checkpoint_length
+                               CHECK (octet_length(checkpoint::text) <= 1048576),
+    -- The attempt ended in order and without an answer to keep: the next one goes on at
+    -- recovery_point.
+    suspended      boolean     NOT NULL DEFAULT false,
     -- An HTTP status; 0 for a message, whose work has no answer.
     status         int         CHECK (status = 0 OR status BETWEEN 100 AND 599),
     -- Pairs, since a name may stand more than once: [["location", "/payments/7"]].
@@ -45,27 +50,52 @@ CREATE FUNCTION outbox.idempotency_forgotten(expires_at timestamptz, lease_until
     LANGUAGE sql VOLATILE PARALLEL SAFE
     RETURN expires_at <= clock_timestamp() AND coalesce(lease_until <= clock_timestamp(), true);
 
+-- Refuses what would hold a key for another caller, or what could be claimed and never stored. A
+-- NULL fingerprint differs from none, so every request would get the answer to the first one.
+CREATE FUNCTION outbox.idempotency_refuse(scope text, key text, fingerprint bytea) RETURNS void
+    LANGUAGE plpgsql IMMUTABLE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    IF scope IS NULL OR key IS NULL OR fingerprint IS NULL THEN
+        RAISE EXCEPTION 'an idempotency key needs a scope, a key and a fingerprint'
+            USING ERRCODE = 'null_value_not_allowed';
+    END IF;
+    IF octet_length(scope) NOT BETWEEN 1 AND 400 OR octet_length(key) NOT BETWEEN 1 AND 255
+        OR octet_length(fingerprint) NOT BETWEEN 1 AND 64
+    THEN
+        RAISE EXCEPTION 'a scope has 1 to 400 bytes, a key 1 to 255, a fingerprint 1 to 64; not %, % and %',
+            octet_length(scope), octet_length(key), octet_length(fingerprint)
+            USING ERRCODE = 'invalid_parameter_value';
+    END IF;
+END
+$function$;
+
+-- The functions of a handler run with their owner's rights, and its role has no other way to the
+-- table: it can neither forget a key nor read the answer to a request without that request's scope,
+-- key and fingerprint.
+
 -- ---------------------------------------------------------------------------------------------------------------
 -- Leased. Each call is a short transaction of its own, except checkpoint and finish, which may be part of the one
 -- that holds the effect of the phase.
 -- ---------------------------------------------------------------------------------------------------------------
 
 -- started      do it, and finish with the token
--- resumed      the one before was lost at recovery_point: go on from there with the token
+-- resumed      the one before was lost or suspended at recovery_point: go on from there with the token
 -- replay       it is done: status, headers, body
--- in_progress  somebody does it: ask again later
+-- in_progress  another attempt is at work on it: ask again later; lease_left says when its lease ends
 -- unknown      somebody was lost doing it, and it cannot be resumed
 -- mismatch     the key belongs to another request
 --
 -- resume_at names the recovery points from which the caller can go on, '*' is any of them; without it a lost one
--- is never resumed. It reads first: a replay writes nothing.
+-- is never resumed. A suspended one always is: how far it came is known. It reads first: a replay writes nothing.
 CREATE FUNCTION outbox.idempotency_begin(
     scope text, key text, fingerprint bytea, lease interval DEFAULT '60 s', ttl interval DEFAULT '24 h',
     resume_at text[] DEFAULT NULL,
     OUT verdict text, OUT token uuid, OUT attempt int, OUT recovery_point text, OUT checkpoint jsonb,
-    OUT status int, OUT headers jsonb, OUT body bytea
+    OUT status int, OUT headers jsonb, OUT body bytea, OUT lease_left interval
 )
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
@@ -73,6 +103,7 @@ DECLARE
     found_row outbox.idempotency_key;
     forgotten boolean;
 BEGIN
+    PERFORM outbox.idempotency_refuse(scope, key, fingerprint);
     -- A pass is lost only to somebody who changed the row between the two statements of it.
     FOR pass IN 1..4 LOOP
         SELECT k.* INTO found_row FROM outbox.idempotency_key AS k
@@ -99,9 +130,10 @@ BEGIN
                     RETURN;
                 ELSIF found_row.lease_until > clock_timestamp() THEN
                     verdict := 'in_progress';
+                    lease_left := found_row.lease_until - clock_timestamp();
                     RETURN;
-                ELSIF resume_at IS NULL
-                    OR NOT ('*' = ANY (resume_at) OR found_row.recovery_point = ANY (resume_at || 'started'::text))
+                ELSIF NOT found_row.suspended AND (resume_at IS NULL
+                    OR NOT ('*' = ANY (resume_at) OR found_row.recovery_point = ANY (resume_at || 'started'::text)))
                 THEN
                     verdict := 'unknown';
                     recovery_point := found_row.recovery_point;
@@ -111,7 +143,7 @@ BEGIN
             -- Names the state that was seen: of two who take it over, one finds it changed.
             UPDATE outbox.idempotency_key AS k
             SET lease_token = gen_random_uuid(), lease_until = clock_timestamp() + lease,
-                status = NULL, headers = NULL, body = NULL,
+                status = NULL, headers = NULL, body = NULL, suspended = false,
                 fingerprint = idempotency_begin.fingerprint,
                 attempts = CASE WHEN forgotten THEN 1 ELSE k.attempts + 1 END,
                 recovery_point = CASE WHEN forgotten THEN 'started' ELSE k.recovery_point END,
@@ -142,7 +174,7 @@ CREATE FUNCTION outbox.idempotency_checkpoint(
     scope text, key text, token uuid, point text, data jsonb DEFAULT NULL, lease interval DEFAULT '60 s'
 )
     RETURNS boolean
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
@@ -158,7 +190,7 @@ CREATE FUNCTION outbox.idempotency_finish(
     scope text, key text, token uuid, status int DEFAULT 0, headers jsonb DEFAULT NULL, body bytea DEFAULT NULL
 )
     RETURNS boolean
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
@@ -170,9 +202,36 @@ BEGIN
 END
 $function$;
 
+-- Holds the lease on while its owner is at work. False as above.
+CREATE FUNCTION outbox.idempotency_renew(scope text, key text, token uuid, lease interval DEFAULT '60 s')
+    RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    UPDATE outbox.idempotency_key AS k SET lease_until = clock_timestamp() + lease
+    WHERE k.scope = idempotency_renew.scope AND k.key = idempotency_renew.key AND k.lease_token = token;
+    RETURN FOUND;
+END
+$function$;
+
+-- Ends the attempt without an answer to keep: the next request under the key is resumed at the
+-- recovery point. The token is void from now on. False as above.
+CREATE FUNCTION outbox.idempotency_suspend(scope text, key text, token uuid) RETURNS boolean
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+BEGIN
+    UPDATE outbox.idempotency_key AS k
+    SET suspended = true, lease_token = gen_random_uuid(), lease_until = clock_timestamp()
+    WHERE k.scope = idempotency_suspend.scope AND k.key = idempotency_suspend.key AND k.lease_token = token;
+    RETURN FOUND;
+END
+$function$;
+
 -- Gives a key back that nothing was done for. False: something was, or the lease is somebody else's.
 CREATE FUNCTION outbox.idempotency_release(scope text, key text, token uuid) RETURNS boolean
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 DECLARE
@@ -198,9 +257,9 @@ $function$;
 -- It never waits. A replay takes no lock, so that two of them do not see each other.
 CREATE FUNCTION outbox.idempotency_claim(
     scope text, key text, fingerprint bytea,
-    OUT verdict text, OUT status int, OUT headers jsonb, OUT body bytea
+    OUT verdict text, OUT status int, OUT headers jsonb, OUT body bytea, OUT lease_left interval
 )
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
@@ -208,6 +267,7 @@ DECLARE
     found_row outbox.idempotency_key;
     lock_key bigint := hashtextextended(scope || E'\x1f' || key, 7035);
 BEGIN
+    PERFORM outbox.idempotency_refuse(scope, key, fingerprint);
     FOR pass IN 1..2 LOOP
         SELECT k.* INTO found_row FROM outbox.idempotency_key AS k
         WHERE k.scope = idempotency_claim.scope AND k.key = idempotency_claim.key;
@@ -220,7 +280,8 @@ BEGIN
                 headers := found_row.headers;
                 body := found_row.body;
             ELSE
-                verdict := CASE WHEN found_row.lease_until > clock_timestamp() THEN 'in_progress' ELSE 'unknown' END;
+                lease_left := found_row.lease_until - clock_timestamp();
+                verdict := CASE WHEN lease_left > interval '0' THEN 'in_progress' ELSE 'unknown' END;
             END IF;
             RETURN;
         END IF;
@@ -242,7 +303,7 @@ CREATE FUNCTION outbox.idempotency_store(
     scope text, key text, fingerprint bytea, status int, headers jsonb, body bytea, ttl interval DEFAULT '24 h'
 )
     RETURNS void
-    LANGUAGE plpgsql VOLATILE
+    LANGUAGE plpgsql VOLATILE SECURITY DEFINER
     SET search_path = pg_catalog, pg_temp
 AS $function$
 #variable_conflict use_variable
@@ -252,13 +313,13 @@ BEGIN
     THEN
         RAISE EXCEPTION 'the key was not claimed in this transaction'
             USING ERRCODE = 'object_not_in_prerequisite_state',
-                HINT = 'Whoever stores the answer must not have committed or rolled back since the claim.';
+                HINT = 'The transaction that stores the answer must be the one that claimed the key.';
     END IF;
     INSERT INTO outbox.idempotency_key AS k
         (scope, key, fingerprint, recovery_point, status, headers, body, expires_at)
     VALUES (scope, key, fingerprint, 'finished', status, headers, body, clock_timestamp() + ttl)
     ON CONFLICT ON CONSTRAINT idempotency_key_pkey DO UPDATE
-    SET fingerprint = EXCLUDED.fingerprint, attempts = 1, lease_token = NULL, lease_until = NULL,
+    SET fingerprint = EXCLUDED.fingerprint, attempts = 1, lease_token = NULL, lease_until = NULL, suspended = false,
         recovery_point = 'finished', checkpoint = NULL, status = EXCLUDED.status, headers = EXCLUDED.headers,
         body = EXCLUDED.body, created_at = EXCLUDED.created_at, expires_at = EXCLUDED.expires_at
     WHERE outbox.idempotency_forgotten(k.expires_at, k.lease_until);
@@ -302,24 +363,31 @@ CREATE VIEW outbox.idempotency_state AS
 SELECT
     count(*) AS keys,
     count(*) FILTER (WHERE status IS NULL AND lease_until > clock_timestamp()) AS in_progress,
-    -- Somebody was lost there: to be resumed, or for a person to look at.
-    count(*) FILTER (WHERE status IS NULL AND lease_until <= clock_timestamp()) AS expired_leases,
+    -- An attempt was lost there, or stopped halfway: to be resumed, or for a person to look at. One
+    -- that was suspended before anything was recorded has nothing to look at.
+    count(*) FILTER (
+        WHERE status IS NULL AND lease_until <= clock_timestamp() AND NOT (suspended AND recovery_point = 'started')
+    ) AS expired_leases,
     count(*) FILTER (WHERE expires_at <= clock_timestamp()) AS expired_keys
 FROM outbox.idempotency_key;
 
--- What a handler's role needs.
+-- What a handler's role needs: the functions, and of the table no more than the counts need.
 CREATE FUNCTION outbox.grant_idempotency(role regrole) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
 AS $function$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.idempotency_key TO %s', role);
+    -- For counts, as `outbox-relay inbox stats` has them.
     EXECUTE format(
-        'GRANT EXECUTE ON FUNCTION outbox.idempotency_forgotten(timestamptz, timestamptz),'
-        ' outbox.idempotency_begin(text, text, bytea, interval, interval, text[]),'
+        'GRANT SELECT (attempts, lease_until, recovery_point, suspended, status, created_at, expires_at)'
+        ' ON outbox.idempotency_key TO %s', role);
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION outbox.idempotency_begin(text, text, bytea, interval, interval, text[]),'
         ' outbox.idempotency_checkpoint(text, text, uuid, text, jsonb, interval),'
         ' outbox.idempotency_finish(text, text, uuid, int, jsonb, bytea),'
+        ' outbox.idempotency_renew(text, text, uuid, interval),'
+        ' outbox.idempotency_suspend(text, text, uuid),'
         ' outbox.idempotency_release(text, text, uuid),'
         ' outbox.idempotency_claim(text, text, bytea),'
         ' outbox.idempotency_store(text, text, bytea, int, jsonb, bytea, interval) TO %s', role);
@@ -327,9 +395,12 @@ END
 $function$;
 
 REVOKE ALL ON FUNCTION outbox.idempotency_forgotten(timestamptz, timestamptz) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.idempotency_refuse(text, text, bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_begin(text, text, bytea, interval, interval, text[]) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_checkpoint(text, text, uuid, text, jsonb, interval) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_finish(text, text, uuid, int, jsonb, bytea) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.idempotency_renew(text, text, uuid, interval) FROM PUBLIC;
+REVOKE ALL ON FUNCTION outbox.idempotency_suspend(text, text, uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_release(text, text, uuid) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_claim(text, text, bytea) FROM PUBLIC;
 REVOKE ALL ON FUNCTION outbox.idempotency_store(text, text, bytea, int, jsonb, bytea, interval) FROM PUBLIC;

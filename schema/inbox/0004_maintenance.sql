@@ -106,7 +106,8 @@ END
 $function$;
 
 -- Gives a role what a consumer, or a handler of requests, needs, and no more: it cannot
--- forget, discard, or change the horizon.
+-- forget, discard, replay, or change the horizon. It writes failures and keys by functions alone.
+-- What it can do is to claim: a consumer's role that claims and does nothing has lost the message.
 CREATE FUNCTION outbox.grant_inbox(role regrole) RETURNS void
     LANGUAGE plpgsql
     SET search_path = pg_catalog, pg_temp
@@ -114,8 +115,11 @@ AS $function$
 BEGIN
     EXECUTE format('GRANT USAGE ON SCHEMA outbox TO %s', role);
     EXECUTE format('GRANT SELECT, INSERT ON outbox.inbox TO %s', role);
-    EXECUTE format('GRANT SELECT ON outbox.inbox_horizon, outbox.inbox_migration TO %s', role);
-    EXECUTE format('GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.inbox_failure TO %s', role);
+    EXECUTE format('GRANT SELECT ON outbox.inbox_horizon, outbox.inbox_migration, outbox.inbox_failure TO %s', role);
+    EXECUTE format(
+        'GRANT EXECUTE ON FUNCTION outbox.inbox_begin(text, text, bytea),'
+        ' outbox.inbox_fail(text, text, text, text, int, jsonb, bytea),'
+        ' outbox.inbox_settle(text, text[]) TO %s', role);
     PERFORM outbox.grant_idempotency(role);
 END
 $function$;

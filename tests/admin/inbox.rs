@@ -118,6 +118,13 @@ async fn the_doctor_finds_what_outlives_the_inbox() {
     assert_eq!(consumer.say(&["maintain"]).await.0, 0);
     let (code, text) = consumer.say(&["doctor", "--kafka-retention", "7d"]).await;
     assert!(code == 0 && !text.contains("warn"), "{text}");
+    // A schema of a later version is not called right.
+    let newer =
+        "INSERT INTO outbox.inbox_migration (version, name, checksum) VALUES (99, 'x', 'x')";
+    consumer.session.run(newer).await;
+    let (code, text) = consumer.say(&["doctor"]).await;
+    assert!(code == 0 && text.contains("version 99 is newer than this program"), "{text}");
+    consumer.session.run("DELETE FROM outbox.inbox_migration WHERE version = 99").await;
     // Retention, and an id that is somebody's address: said, and not shown.
     consumer.claim("/crm|ann@example.com").await;
     let (code, text) = consumer.say(&["doctor", "--dead-letter-ttl", "30d"]).await;

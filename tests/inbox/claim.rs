@@ -72,23 +72,98 @@ async fn what_the_inbox_no_longer_remembers_is_refused() {
 #[tokio::test]
 async fn an_id_whose_day_has_no_partition_fails_closed() {
     let session = Database::create().await.connect().await;
-    let far = id::of_day(30);
-    assert_eq!(claim_error(&session, &far).await, SqlState::CHECK_VIOLATION);
-    let error = batch(&session, &[&id::new(), &far]).await.unwrap_err();
-    assert_eq!(error.code(), Some(&SqlState::CHECK_VIOLATION));
+    // GIVEN a maintenance that stopped: there are no partitions for today and tomorrow
+    for day in 0..=1 {
+        let name = format!(
+            "SELECT 'outbox.inbox_' || to_char((now() AT TIME ZONE 'UTC')::date + {day}, 'YYYYMMDD')"
+        );
+        let name: String = session.query_one(&name, &[]).await.unwrap().get(0);
+        session.run(&format!("DROP TABLE {name}")).await;
+    }
+    // THEN that is an error, and no verdict about the messages
+    for near in [id::new(), id::of_day(1)] {
+        assert_eq!(claim_error(&session, &near).await, SqlState::CHECK_VIOLATION);
+        let error = batch(&session, &["a", &near]).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::CHECK_VIOLATION));
+    }
 }
 
 #[tokio::test]
-async fn no_id_is_guessed_or_left_out() {
-    let session = Database::create().await.connect().await;
-    for bad in ["", &"x".repeat(201), &id::new().to_uppercase()] {
-        claim_error(&session, bad).await;
-        assert!(batch(&session, &["a", bad]).await.is_err(), "{bad:?}");
+async fn an_id_that_cannot_be_stored_or_placed_is_a_verdict_of_its_message() {
+    for server in [Services::postgres(), Services::postgres_18()] {
+        let session = Database::create_on(&server).await.connect().await;
+        for (bad, reason) in [
+            ("", "missing"),
+            (&"x".repeat(201), "too_long"),
+            // 201 bytes in 101 characters.
+            (&format!("{}x", "\u{e4}".repeat(100)), "too_long"),
+            (&id::new().to_uppercase(), "upper_case"),
+            (&id::of_day(30), "future"),
+            (&id::of_day(365 * 30), "future"),
+            ("ffffffff-ffff-7fff-bfff-ffffffffffff", "future"),
+        ] {
+            // WHEN such an id is claimed, whichever way THEN it is unusable, and says why
+            assert_eq!(claim(&session, bad).await, "unusable", "{bad:?}");
+            let begin = "SELECT verdict, reason, attempt FROM outbox.inbox_begin('billing', $1)";
+            let row = session.query_one(begin, &[&bad]).await.unwrap();
+            let row: (&str, &str, Option<i32>) = (row.get(0), row.get(1), row.get(2));
+            assert_eq!(row, ("unusable", reason, None), "{bad:?}");
+            let check = "SELECT outbox.inbox_check('billing', $1)";
+            let check: String = session.query_one(check, &[&bad]).await.unwrap().get(0);
+            assert_eq!(check, "unusable", "{bad:?}");
+            // AND the others of its batch are claimed
+            let good = id::new();
+            assert_eq!(
+                batch(&session, &[bad, &good, bad]).await.unwrap(),
+                ["unusable", "fresh", "unusable"]
+            );
+            // AND it can be parked
+            let fail =
+                "SELECT attempts, parked FROM outbox.inbox_fail('billing', $1, 'unusable', $2, 0)";
+            let row = session.query_one(fail, &[&bad, &reason]).await.unwrap();
+            assert_eq!((row.get::<_, i32>(0), row.get::<_, bool>(1)), (1, true), "{bad:?}");
+        }
+        // A NULL in a batch must never pass for a duplicate.
+        let null = "SELECT verdict FROM outbox.inbox_claim_batch('billing', ARRAY['a', NULL]) ORDER BY ord";
+        let rows = session.query(null, &[]).await.unwrap();
+        let verdicts: Vec<&str> = rows.iter().map(|row| row.get(0)).collect();
+        assert_eq!(verdicts, ["fresh", "unusable"]);
     }
-    // A NULL in a batch must never pass for a duplicate.
-    let null = "SELECT verdict FROM outbox.inbox_claim_batch('billing', ARRAY['a', NULL])";
-    assert!(session.query(null, &[]).await.is_err());
-    assert_eq!(session.count("SELECT count(*) FROM outbox.inbox").await, 0);
+}
+
+#[tokio::test]
+async fn what_is_at_most_a_week_ahead_has_its_partition() {
+    let session = Database::create().await.connect().await;
+    for day in [0, 1, 7] {
+        assert_eq!(claim(&session, &id::of_day(day)).await, "fresh", "{day}");
+    }
+}
+
+#[tokio::test]
+async fn any_failure_can_be_recorded() {
+    let session = Database::create().await.connect().await;
+    let fail = "SELECT attempts, parked FROM outbox.inbox_fail('billing', $1, $2, $3, $4)";
+    let fail = async |id: Option<&str>, class: Option<&str>, maximum: Option<i32>| {
+        let row =
+            session.query_one(fail, &[&id, &class, &"x".repeat(9_000), &maximum]).await.unwrap();
+        (row.get::<_, i32>(0), row.get::<_, bool>(1))
+    };
+    // A long id is counted under its digest, which is the one that the crate writes.
+    let long = "x".repeat(201);
+    assert_eq!(fail(Some(&long), Some("transient"), Some(2)).await, (1, false));
+    assert_eq!(fail(Some(&long), Some("transient"), Some(2)).await, (2, true));
+    let hashed = outbox_inbox::MessageId::new(&long, None).unwrap();
+    let found = "SELECT count(*) FROM outbox.inbox_failure WHERE message_id = $1";
+    let row = session.query_one(found, &[&hashed.as_str()]).await.unwrap();
+    assert_eq!(row.get::<_, i64>(0), 1);
+    // One without an id is parked at once: no count of it would ever rise.
+    for nameless in [None, Some("")] {
+        assert_eq!(fail(nameless, Some("missing_id"), Some(8)).await, (1, true));
+    }
+    // Whatever an exception is called, and however many attempts there are to be.
+    assert_eq!(fail(Some("a"), Some(&"\u{e4}".repeat(200)), None).await, (1, true));
+    assert_eq!(fail(Some("b"), None, Some(8)).await, (1, false));
+    assert_eq!(session.count("SELECT count(*) FROM outbox.inbox_failure").await, 5);
 }
 
 #[tokio::test]
@@ -266,7 +341,22 @@ async fn a_consumers_role_claims_and_cannot_forget() {
     let begin = "SELECT verdict FROM orders_box.inbox_begin('billing', 'a')";
     assert_eq!(session.query_one(begin, &[]).await.unwrap().get::<_, &str>(0), "fresh");
     session.run("SELECT orders_box.inbox_fail('billing', 'b', 'transient', 'x', 3)").await;
+    session
+        .run("SELECT orders_box.inbox_fail('billing', 'c', 'transient', 'x', 0, '{}', '')")
+        .await;
+    // … also to the failures: those of what is processed go, and no others
+    let settled = "SELECT count(*) FROM orders_box.inbox_settle('billing', '{a,b,c,A}')";
+    assert_eq!(session.count(settled).await, 0);
+    assert_eq!(session.count("SELECT count(*) FROM orders_box.inbox_failure").await, 2);
     for forbidden in [
+        "DELETE FROM orders_box.inbox_failure",
+        "UPDATE orders_box.inbox_failure SET replay_at = now()",
+        "UPDATE orders_box.inbox_failure SET attempts = 0",
+        "INSERT INTO orders_box.inbox_failure (consumer, message_id, attempts, class) VALUES ('b', 'x', 0, 'x')",
+        "DELETE FROM orders_box.idempotency_key",
+        "DELETE FROM orders_box.inbox",
+        "SELECT orders_box.inbox_discard('billing', 'b', 'why not')",
+        "SELECT orders_box.inbox_replay('billing', 'c', 'why not')",
         "SELECT orders_box.inbox_forget('billing', 'a', 'why not')",
         "SELECT orders_box.inbox_raise_horizon(1)",
         "UPDATE orders_box.inbox SET processed_at = now()",

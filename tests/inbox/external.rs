@@ -237,3 +237,59 @@ async fn who_was_overtaken_commits_nothing() {
     assert!(matches!(outcome, Err(InboxError::Busy(_))), "{outcome:?}");
     assert_eq!((payments(&scene.session).await, attempts(&scene.session).await), (0, 0));
 }
+
+#[tokio::test]
+async fn a_call_that_was_made_is_recorded_whatever_it_returned() {
+    let scene = scene().await;
+    for (result, kept) in [
+        ("x".repeat(70_000), true),
+        ("x".repeat(700_000), true),
+        ("x".repeat(2_000_000), false),
+        // No JSON of PostgreSQL's can hold it.
+        ("a\0b".to_owned(), false),
+        // It is larger in the table than on its way.
+        (format!("[{}1]", "1,".repeat(300_000)), true),
+    ] {
+        let id = id::new();
+        let message = message(&id, b"x");
+        let steps = scene.external.begin(&scene.inbox, &message).await.unwrap();
+        let before = scene.provider.calls().len();
+        // WHEN a step returns it THEN this attempt has it
+        let call = async |key| {
+            scene.provider.charge(key).await?;
+            Ok::<_, std::io::Error>(result.clone())
+        };
+        let first: String = steps.once("charge", call).await.unwrap();
+        scene.end_leases().await;
+        // AND no later attempt makes the call again, whether the result could be kept or not
+        let steps = scene.external.begin(&scene.inbox, &message).await.unwrap();
+        let again = steps.once("charge", |key| scene.provider.charge(key)).await;
+        match (again, kept) {
+            (Ok(again), true) => assert_eq!(again, first),
+            (Err(StepError::NotRetained), false) => {}
+            (again, _) => panic!("{} bytes: {:?}", first.len(), again.map(|text| text.len())),
+        }
+        assert_eq!(scene.provider.calls().len(), before + 1);
+        // AND the steps behind it are recorded as well
+        let mail: String = steps.once("mail", |key| scene.provider.charge(key)).await.unwrap();
+        let known: String = steps.once("mail", |key| scene.provider.charge(key)).await.unwrap();
+        assert_eq!(mail, known);
+    }
+}
+
+#[tokio::test]
+async fn a_result_that_is_nested_too_deep_to_be_read_back_is_not_kept() {
+    let scene = scene().await;
+    let id = id::new();
+    let message = message(&id, b"x");
+    let deep = (0..200).fold(serde_json::Value::Null, |inner, _| serde_json::json!([inner]));
+    let steps = scene.external.begin(&scene.inbox, &message).await.unwrap();
+    let call = async |_| Ok::<_, std::io::Error>(deep);
+    steps.once::<serde_json::Value, _, _>("charge", call).await.unwrap();
+    scene.end_leases().await;
+    // The lease itself can be read again: its message is not lost with it.
+    let steps = scene.external.begin(&scene.inbox, &message).await.unwrap();
+    let again = steps.once("charge", |key| scene.provider.charge(key)).await;
+    assert!(matches!(again, Err(StepError::NotRetained)), "{again:?}");
+    assert!(scene.provider.calls().is_empty());
+}

@@ -95,7 +95,8 @@ async fn of_many_who_come_at_once_one_begins() {
             // THEN one begins, and the others see it
             let begun = |verdict: &&Begin| matches!(verdict, Begin::Started(_) | Begin::Resumed(_));
             assert_eq!(verdicts.iter().filter(begun).count(), 1, "{verdicts:?}");
-            let others = verdicts.iter().filter(|verdict| **verdict == Begin::InProgress);
+            let others =
+                verdicts.iter().filter(|verdict| matches!(verdict, Begin::InProgress { .. }));
             assert_eq!(others.count(), CLIENTS - 1, "{verdicts:?}");
         }
     }
@@ -124,6 +125,79 @@ async fn an_old_token_can_do_nothing() {
     keys.finish(&*session, &new, &answer()).await.unwrap();
     assert_eq!(begin(&session, "k", &ResumeAt::Anywhere).await, Begin::Replay(answer()));
     assert!(matches!(keys.finish(&*session, &new, &answer()).await, Err(LeaseError::Lost)));
+}
+
+#[tokio::test]
+async fn a_key_without_a_scope_or_a_fingerprint_is_refused() {
+    let database = Database::create().await;
+    let session = database.connect().await;
+    // GIVEN a key that was answered, which a NULL would differ from in nothing
+    let Begin::Started(lease) = begin(&session, "k", &ResumeAt::Nowhere).await else {
+        panic!("it is new")
+    };
+    table().finish(&*session, &lease, &answer()).await.unwrap();
+    // WHEN it is asked for with a part that is missing, or that no row could hold
+    let long = format!("repeat('x', {})", 401);
+    for (function, scope, key, fingerprint, state) in [
+        ("claim", "NULL", "'k'", "'\\x66'", SqlState::NULL_VALUE_NOT_ALLOWED),
+        ("claim", "'POST /payments 7'", "NULL", "'\\x66'", SqlState::NULL_VALUE_NOT_ALLOWED),
+        ("claim", "'POST /payments 7'", "'k'", "NULL", SqlState::NULL_VALUE_NOT_ALLOWED),
+        ("begin", "'POST /payments 7'", "'k'", "NULL", SqlState::NULL_VALUE_NOT_ALLOWED),
+        ("begin", "NULL", "'k'", "'\\x66'", SqlState::NULL_VALUE_NOT_ALLOWED),
+        ("claim", "''", "'k'", "'\\x66'", SqlState::INVALID_PARAMETER_VALUE),
+        ("claim", &long, "'k'", "'\\x66'", SqlState::INVALID_PARAMETER_VALUE),
+        ("claim", "'s'", "repeat('x', 256)", "'\\x66'", SqlState::INVALID_PARAMETER_VALUE),
+        ("claim", "'s'", "'k'", "''", SqlState::INVALID_PARAMETER_VALUE),
+        ("begin", "'s'", "''", "'\\x66'", SqlState::INVALID_PARAMETER_VALUE),
+    ] {
+        let text = format!(
+            "SELECT verdict FROM outbox.idempotency_{function}({scope}, {key}, {fingerprint})"
+        );
+        // THEN it is refused before anything is done for it
+        let error = session.batch_execute(&text).await.expect_err(&text);
+        assert_eq!(error.code(), Some(&state), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn a_suspended_key_is_resumed_by_the_next_attempt() {
+    let database = Database::create().await;
+    let session = database.connect().await;
+    let keys = table();
+    // GIVEN an attempt that recorded a phase and ended without an answer
+    let Begin::Started(first) = begin(&session, "k", &ResumeAt::Nowhere).await else {
+        panic!("it is new")
+    };
+    keys.checkpoint(&*session, &first, "charged", None).await.unwrap();
+    keys.suspend(&*session, &first).await.unwrap();
+    // THEN its token is void
+    assert!(matches!(keys.renew(&*session, &first).await, Err(LeaseError::Lost)));
+    assert!(matches!(keys.finish(&*session, &first, &answer()).await, Err(LeaseError::Lost)));
+    // AND the next one goes on there, also one that takes up nothing that was lost
+    let Begin::Resumed(second) = begin(&session, "k", &ResumeAt::Nowhere).await else {
+        panic!("it was suspended")
+    };
+    assert_eq!((second.attempt, second.recovery_point.as_str()), (2, "charged"));
+    // AND when that is lost, it is lost
+    end_leases(&session).await;
+    assert_eq!(begin(&session, "k", &ResumeAt::Nowhere).await, Begin::Unknown);
+}
+
+#[tokio::test]
+async fn a_lease_is_renewed_by_its_owner_alone() {
+    let database = Database::create().await;
+    let session = database.connect().await;
+    let keys = table();
+    let Begin::Started(old) = begin(&session, "k", &ResumeAt::Nowhere).await else {
+        panic!("it is new")
+    };
+    end_leases(&session).await;
+    keys.renew(&*session, &old).await.unwrap();
+    let found = begin(&session, "k", &ResumeAt::Anywhere).await;
+    assert!(matches!(found, Begin::InProgress { lease_left: Some(_) }), "{found:?}");
+    end_leases(&session).await;
+    begin(&session, "k", &ResumeAt::Anywhere).await;
+    assert!(matches!(keys.renew(&*session, &old).await, Err(LeaseError::Lost)));
 }
 
 #[tokio::test]
@@ -167,7 +241,9 @@ async fn a_lease_and_a_claim_on_one_key_exclude_each_other() {
     let stored = keys.store(&transaction, request("k"), &answer()).await;
     assert!(matches!(stored, Err(KeyError::Conflict { .. })), "{stored:?}");
     transaction.rollback().await.unwrap();
-    assert_eq!(keys.claim(&*session, request("k")).await.unwrap(), Claim::InProgress);
+    let found = keys.claim(&*session, request("k")).await.unwrap();
+    let Claim::InProgress { lease_left: Some(left) } = found else { panic!("{found:?}") };
+    assert!(left <= DEFAULT_LEASE);
     end_leases(&session).await;
     assert_eq!(keys.claim(&*session, request("k")).await.unwrap(), Claim::Unknown);
     keys.finish(&*other, &lease, &answer()).await.unwrap();
@@ -231,7 +307,25 @@ async fn a_handler_needs_no_more_than_its_grant() {
     let Begin::Started(lease) = begin(&session, "r", &ResumeAt::Nowhere).await else {
         panic!("it is new")
     };
+    keys.renew(&*session, &lease).await.unwrap();
     keys.release(&*session, &lease).await.unwrap();
+    let Begin::Started(lease) = begin(&session, "s", &ResumeAt::Nowhere).await else {
+        panic!("it is new")
+    };
+    keys.suspend(&*session, &lease).await.unwrap();
+    // AND by itself it can neither forget a key nor read an answer
+    for forbidden in [
+        "DELETE FROM outbox.idempotency_key",
+        "UPDATE outbox.idempotency_key SET expires_at = now()",
+        "INSERT INTO outbox.idempotency_key (scope, key, fingerprint, expires_at, status)
+         VALUES ('s', 'forged', '\\x01', now(), 200)",
+        "SELECT body FROM outbox.idempotency_key",
+        "SELECT outbox.idempotency_forget('s', 'k', 'why not')",
+        "SELECT outbox.idempotency_expire(1)",
+    ] {
+        let error = session.batch_execute(forbidden).await.unwrap_err();
+        assert_eq!(error.code(), Some(&SqlState::INSUFFICIENT_PRIVILEGE), "{forbidden}");
+    }
 }
 
 #[tokio::test]

@@ -50,6 +50,21 @@ pub(crate) fn publish(topic: &str, id: &str, payload: &str, replay: bool) {
     producer.flush(PATIENCE).unwrap();
 }
 
+/// With any bytes for an id, or none, and a payload or a tombstone.
+pub(crate) fn publish_as(topic: &str, id: Option<&[u8]>, payload: Option<&str>) {
+    let producer: FutureProducer =
+        ClientConfig::new().set("bootstrap.servers", Services::kafka()).create().unwrap();
+    let mut headers = OwnedHeaders::new();
+    if let Some(id) = id {
+        headers = headers.insert(Header { key: "id", value: Some(id) });
+    }
+    let mut record = FutureRecord::to(topic).key("k").headers(headers);
+    record.payload = payload;
+    let sent = producer.send_result(record);
+    assert!(sent.is_ok());
+    producer.flush(PATIENCE).unwrap();
+}
+
 async fn next(consumer: &StreamConsumer) -> BorrowedMessage<'_> {
     wait_for("a record", consumer.recv()).await.unwrap()
 }

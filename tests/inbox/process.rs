@@ -158,6 +158,37 @@ async fn a_replay_of_what_came_another_way_ends() {
 }
 
 #[tokio::test]
+async fn a_replay_that_parks_again_or_was_kept_by_another_program_holds_no_other_up() {
+    let (_database, mut session, inbox) = stage().await;
+    let (known, odd) = (id::new(), id::new());
+    inbox.process(&mut session, &message(&known, b"x"), pay).await.unwrap();
+    // GIVEN replays of a message whose id is another one's by now, and of some whose headers the
+    // crate cannot read
+    let deep = "[".repeat(300) + &"]".repeat(300);
+    for (id, headers) in [(&*known, "{}"), (&*odd, "[1]"), ("deep", &*deep), ("last", "{}")] {
+        let park =
+            "SELECT outbox.inbox_fail('billing', $1, 'x', '', 0, $2::text::jsonb, 'another')";
+        session.execute(park, &[&id, &headers]).await.unwrap();
+        session.execute("SELECT outbox.inbox_replay('billing', $1, 'why')", &[&id]).await.unwrap();
+    }
+    // WHEN they are taken THEN each is, once
+    let mut outcomes = Vec::new();
+    while let Some(outcome) =
+        inbox.process_replay(&mut session, async |tx, _| pay(tx).await).await.unwrap()
+    {
+        outcomes.push(outcome);
+        assert!(outcomes.len() <= 4, "{outcomes:?}");
+    }
+    let done = |outcome: &&Outcome<()>| matches!(outcome, Outcome::Done { .. });
+    assert_eq!((outcomes.len(), outcomes.iter().filter(done).count()), (4, 3), "{outcomes:?}");
+    assert!(
+        outcomes.contains(&Outcome::Parked { why: Park::Mismatch, attempts: 1 }),
+        "{outcomes:?}"
+    );
+    assert_eq!(payments(&session).await, 4);
+}
+
+#[tokio::test]
 async fn what_no_attempt_can_change_is_parked_at_once() {
     let (_database, mut session, inbox) = stage().await;
     session
@@ -323,6 +354,81 @@ async fn an_error_keeps_no_values() {
     let error: String =
         session.query_one("SELECT error FROM outbox.inbox_failure", &[]).await.unwrap().get(0);
     assert!(error.contains("payment_key") && !error.contains("secret"), "{error}");
+}
+
+#[tokio::test]
+async fn a_handler_that_ends_the_transaction_and_fails_is_parked() {
+    let (_database, mut session, inbox) = stage().await;
+    // WHEN a handler commits by itself what it has, and fails then
+    let ends = async |transaction: &Transaction<'_>| {
+        pay(transaction).await?;
+        transaction.batch_execute("COMMIT").await?;
+        Err::<(), _>(HandlerError::transient("the rest was not done"))
+    };
+    let id = id::new();
+    let outcome = inbox.process(&mut session, &message(&id, b"x"), ends).await.unwrap();
+    // THEN the outcome does not say that it will be tried again, since it would be a duplicate
+    assert_eq!(outcome, Outcome::Parked { why: Park::Permanent, attempts: 1 });
+    let error: String =
+        session.query_one("SELECT error FROM outbox.inbox_failure", &[]).await.unwrap().get(0);
+    assert!(error.contains("ended the inbox's transaction"), "{error}");
+    // AND a handler whose statement failed has not ended it
+    let fails = async |transaction: &Transaction<'_>| {
+        pay(transaction).await?;
+        let _ = transaction.batch_execute("SELECT 1/0").await;
+        Err::<(), _>(HandlerError::transient("x"))
+    };
+    let outcome = inbox.process(&mut session, &message(&id::new(), b"x"), fails).await.unwrap();
+    assert!(matches!(outcome, Outcome::Retry { attempt: 1, .. }), "{outcome:?}");
+    assert_eq!(payments(&session).await, 1);
+}
+
+#[tokio::test]
+async fn a_statement_does_not_outlive_its_handler() {
+    let (_database, mut session, _) = stage().await;
+    let limit = Duration::from_millis(200);
+    let inbox = Inbox::builder("billing").handler_timeout(limit).build().unwrap();
+    // WHEN a handler waits for a statement that never ends
+    let hangs = async |transaction: &Transaction<'_>| {
+        transaction.execute("SELECT pg_sleep(3600)", &[]).await?;
+        Ok(())
+    };
+    let id = id::new();
+    let message_of_it = message(&id, b"x");
+    let processing = inbox.process(&mut session, &message_of_it, hangs);
+    let ended = crate::support::patience::wait_for("the attempt to end", processing).await;
+    // THEN the attempt ends, and has failed, by whichever limit comes first: the handler's or the
+    // statement's
+    assert!(matches!(ended, Ok(Outcome::Retry { attempt: 1, .. })), "{ended:?}");
+    // AND the limit is the transaction's only, and no longer one than the role's own
+    let shown = "SELECT current_setting('statement_timeout')";
+    assert_eq!(session.query_one(shown, &[]).await.unwrap().get::<_, &str>(0), "0");
+    session.run("SET statement_timeout = '50ms'").await;
+    let reads = async |transaction: &Transaction<'_>| {
+        Ok(transaction.query_one(shown, &[]).await?.get::<_, String>(0))
+    };
+    let outcome = inbox.process(&mut session, &message(&id::new(), b"x"), reads).await.unwrap();
+    assert_eq!(outcome, Outcome::Done { value: "50ms".into(), attempt: 1 });
+    // AND a statement that is ended by that one is a failed attempt too: it would come back without
+    // an end
+    let slow = async |transaction: &Transaction<'_>| {
+        transaction.execute("SELECT pg_sleep(3600)", &[]).await?;
+        Ok(())
+    };
+    let patient = Inbox::builder("billing").build().unwrap();
+    let outcome = patient.process(&mut session, &message(&id::new(), b"x"), slow).await.unwrap();
+    assert!(matches!(outcome, Outcome::Retry { attempt: 1, .. }), "{outcome:?}");
+}
+
+#[tokio::test]
+async fn an_id_ahead_of_every_partition_is_parked_by_the_clock_of_the_database() {
+    let (_database, mut session, inbox) = stage().await;
+    let (far, near) = (id::of_day(365 * 30), id::of_day(3));
+    let messages = [&far, &near].map(|id| message(id, b"x"));
+    let outcomes = inbox.process_batch(&mut session, &messages, async |tx, _| pay(tx).await).await;
+    let outcomes: Vec<_> = outcomes.into_iter().map(Result::unwrap).collect();
+    let parked = Outcome::Parked { why: Park::Future, attempts: 1 };
+    assert_eq!(outcomes, [parked, Outcome::Done { value: (), attempt: 1 }]);
 }
 
 #[tokio::test]

@@ -61,18 +61,18 @@ pub(super) fn key_and_scope(
 }
 
 /// The identity of a request whose body is read.
-pub(super) fn identity(
+pub(super) async fn identity(
     policy: &Policy,
     (key, scope): (String, String),
     parts: &Parts,
     body: &Bytes,
-) -> Identity {
-    Identity {
-        fingerprint: policy.fingerprint.digest(parts, body),
+) -> Result<Identity, Problem> {
+    Ok(Identity {
+        fingerprint: policy.fingerprint.digest(parts, body, policy.decoded_bytes_max).await?,
         key_hash: key_hash(&key),
         correlation_id: correlation_id(&parts.headers).to_owned(),
         trace_id: trace_id(&parts.headers).to_owned(),
         scope,
         key,
-    }
+    })
 }

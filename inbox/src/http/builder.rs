@@ -44,6 +44,9 @@ pub enum BuildError {
     /// More than the table takes.
     #[error("a stored body of {0} bytes is too large\nhint: at most 1048576")]
     BodyTooLarge(usize),
+    /// No handler ends in no time.
+    #[error("the handler's time limit is zero")]
+    NoTime,
     /// A key that is forgotten while its lease lasts would be used twice.
     #[error("the lease is zero, or longer than the key is kept")]
     Lease,
@@ -124,13 +127,42 @@ impl Builder {
         self
     }
 
+    /// Undoes the content codings `gzip` and `deflate` before the fingerprint is made, up to so
+    /// many bytes: for clients that compress each attempt anew. More bytes are refused with 413.
+    /// The handler gets the body as it came. Unless it is called, codings stay as they are.
+    pub fn undo_content_coding(mut self, decoded_bytes_max: usize) -> Self {
+        self.policy.decoded_bytes_max = Some(decoded_bytes_max);
+        self
+    }
+
+    /// The longest that a handler runs, the reading of its answer included;
+    /// [`DEFAULT_HANDLER_TIMEOUT`](super::DEFAULT_HANDLER_TIMEOUT) unless said otherwise. Then its
+    /// future is dropped and the client gets 503 with `Retry-After`: in the transactional mode
+    /// everything is rolled back (a statement of the handler's gets this time at most, by
+    /// `statement_timeout`), in the leased mode the next request under the key goes on at the
+    /// recovery point.
+    pub fn handler_timeout(mut self, timeout: Duration) -> Self {
+        self.policy.handler_timeout = timeout;
+        self
+    }
+
+    /// The longest wait for a connection, after which a request is refused with 503 and
+    /// `Retry-After`; [`DEFAULT_CONNECTION_WAIT`](super::DEFAULT_CONNECTION_WAIT) unless said
+    /// otherwise. A `deadpool` pool with nothing left is waited for no longer than
+    /// [`DEFAULT_POOL_WAIT`](crate::connection::DEFAULT_POOL_WAIT).
+    pub fn connection_wait(mut self, wait: Duration) -> Self {
+        self.policy.connection_wait = wait;
+        self
+    }
+
     /// For how long a key and its answer are kept. Publish it: a client must not repeat after that.
     pub fn ttl(mut self, ttl: Duration) -> Self {
         self.policy.ttl = ttl;
         self
     }
 
-    /// What `Retry-After` says when another attempt is worth it; whole seconds, at least one.
+    /// What `Retry-After` says when another attempt is worth it; whole seconds, at least one. While
+    /// another attempt has a lease on the key, it says what is left of that.
     pub fn retry_after(mut self, retry_after: Duration) -> Self {
         self.policy.retry_after = retry_after;
         self
@@ -190,6 +222,9 @@ impl Builder {
         }
         if policy.response_body_bytes_max > RESPONSE_BODY_BYTES_LIMIT {
             return Err(BuildError::BodyTooLarge(policy.response_body_bytes_max));
+        }
+        if policy.handler_timeout.is_zero() {
+            return Err(BuildError::NoTime);
         }
         if let Mode::Leased { lease, .. } = policy.mode
             && (lease.is_zero() || lease > policy.ttl)
@@ -255,6 +290,12 @@ mod tests {
         let large =
             builder(Mode::Transactional).response_body_bytes_max(RESPONSE_BODY_BYTES_LIMIT + 1);
         assert_eq!(refusal(large), BuildError::BodyTooLarge(RESPONSE_BODY_BYTES_LIMIT + 1));
+    }
+
+    #[test]
+    fn a_handler_has_time() {
+        let hasty = builder(Mode::Transactional).handler_timeout(Duration::ZERO);
+        assert_eq!(refusal(hasty), BuildError::NoTime);
     }
 
     #[test]

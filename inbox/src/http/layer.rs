@@ -7,6 +7,7 @@ use std::mem;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
@@ -21,7 +22,7 @@ use super::body::{ReplyBody, read};
 use super::builder::Builder;
 use super::policy::{Mode, Policy};
 use super::problem::Problem;
-use super::replay::replay;
+use super::replay::{replay, say_what_is_kept};
 use super::retain::stored;
 use super::telemetry::{REQUESTS, Verdict};
 use super::{leased, transactional};
@@ -123,6 +124,29 @@ where
     }
 }
 
+/// What a key says when its request is not to be done.
+pub(super) enum Already {
+    /// It is done.
+    Done(Answer),
+    /// Another attempt is at work, with what is left of its lease, if it has one.
+    InProgress(Option<Duration>),
+    /// An attempt was lost.
+    Unknown,
+    /// The key is another request's.
+    Mismatch,
+}
+
+impl Already {
+    fn verdict(&self) -> Verdict {
+        match self {
+            Self::Done(_) => Verdict::Replay,
+            Self::InProgress(_) => Verdict::InProgress,
+            Self::Unknown => Verdict::Unknown,
+            Self::Mismatch => Verdict::Mismatch,
+        }
+    }
+}
+
 /// One request and its answer.
 pub(super) struct Exchange {
     pub(super) policy: Arc<Policy>,
@@ -151,7 +175,13 @@ impl Exchange {
             Ok(body) => body,
             Err(problem) => return Ok(self.refuse(problem)),
         };
-        let identity = named.map(|named| admit::identity(&self.policy, named, &parts, &body));
+        let identity = match named {
+            None => None,
+            Some(named) => match admit::identity(&self.policy, named, &parts, &body).await {
+                Ok(identity) => Some(identity),
+                Err(problem) => return Ok(self.refuse(problem)),
+            },
+        };
         if let Some(identity) = &identity {
             tracing::Span::current().record("idempotency.key_hash", identity.key_hash.as_str());
         }
@@ -174,12 +204,11 @@ impl Exchange {
     pub(super) fn already<B>(
         &self,
         identity: Option<&Identity>,
-        verdict: Verdict,
-        answer: Option<Answer>,
+        already: Already,
     ) -> Response<ReplyBody<B>> {
-        self.count(verdict);
-        let problem = match (verdict, answer) {
-            (Verdict::Replay, Some(answer)) => {
+        self.count(already.verdict());
+        let problem = match already {
+            Already::Done(answer) => {
                 if let Some(identity) = identity {
                     tracing::info!(
                         route = self.route,
@@ -193,14 +222,26 @@ impl Exchange {
                 if let Some(hook) = &self.policy.on_replay {
                     hook(&answer);
                 }
-                match replay(answer) {
+                let answer = match replay(answer) {
                     Ok(response) => return response,
-                    Err(problem) => problem,
-                }
+                    Err(answer) => answer,
+                };
+                let problem = Problem::NotRetained(answer.status);
+                self.log(problem);
+                let mut response = self.problem(problem);
+                say_what_is_kept(answer, response.headers_mut());
+                return response.map(ReplyBody::from);
             }
-            (Verdict::Mismatch, _) => Problem::KeyReused,
-            (Verdict::Unknown, _) => Problem::OutcomeUnknown,
-            _ => Problem::InFlight,
+            Already::InProgress(Some(left)) => {
+                self.log(Problem::InFlight);
+                // Rounded up: a client that comes a moment too early comes twice.
+                let left = left + Duration::from_millis(999);
+                let response = Problem::InFlight.response(&self.policy.documentation, left);
+                return response.map(ReplyBody::from);
+            }
+            Already::InProgress(None) => Problem::InFlight,
+            Already::Mismatch => Problem::KeyReused,
+            Already::Unknown => Problem::OutcomeUnknown,
         };
         self.log(problem);
         self.problem(problem).map(ReplyBody::from)
@@ -220,6 +261,7 @@ impl Exchange {
             KeyError::Conflict { .. } | KeyError::Connection(_) | KeyError::Lost { .. } => {
                 Problem::Unavailable
             }
+            KeyError::TransactionEnded { .. } => Problem::TransactionEnded,
             KeyError::Refused { .. } => Problem::HandlerFailed,
         }
     }
@@ -229,9 +271,10 @@ impl Exchange {
         match problem {
             Problem::KeyMissing => self.count(Verdict::Missing),
             Problem::KeyInvalid(_) => self.count(Verdict::Invalid),
-            Problem::PrincipalMissing | Problem::BodyTooLarge | Problem::BodyIncomplete => {
-                self.count(Verdict::Refused);
-            }
+            Problem::PrincipalMissing
+            | Problem::BodyTooLarge
+            | Problem::BodyIncomplete
+            | Problem::BodyTooDeep => self.count(Verdict::Refused),
             // Counted when it began.
             _ => {}
         }
@@ -251,7 +294,7 @@ impl Exchange {
     pub(super) fn answer_of(&self, response: &Response<Bytes>) -> Answer {
         Answer {
             status: response.status().as_u16(),
-            headers: stored(response.headers(), &self.policy.stored_headers),
+            headers: stored(response.headers(), &self.policy.stored_headers).0,
             body: Some(response.body().to_vec()),
         }
     }

@@ -1,15 +1,19 @@
 //! The leased mode: for effects that no transaction of ours holds.
 //!
 //! ```text
-//!  begin ─► handler, with its steps ─► finish(answer) ─► answer
-//!    │ replay, 409, 422                  └ the lease was lost: 409, and nobody gets this answer
+//!  begin ─► handler, with its steps ─┬─► finish(answer) ─► answer
+//!    │          lease renewed           ├─► 5xx, panic, time is up: suspend, the next one goes on there
+//!    │ replay, 409, 422                 └ the lease was lost: 409, and this answer is not given
 //! ```
 //!
-//! Once begun, every answer is kept, a 500 too: what the handler did outside is done. A process that is
-//! killed leaves its lease to run out. Then the next attempt takes it up at its recovery point, or is
-//! told that the outcome is unknown; it never runs blindly from the start.
+//! What the handler did outside is done, whatever it answers: so an answer is kept, and a failure
+//! is not the last word. The next request under the key runs the handler again, and no step that
+//! was recorded is made again. A process that is killed leaves its lease to run out. Then the next
+//! attempt takes it up at its recovery point, or answers that the outcome is unknown.
 
 use std::error::Error;
+use std::future::{Future, poll_fn};
+use std::pin::pin;
 use std::time::Duration;
 
 use http::{Request, Response};
@@ -19,11 +23,14 @@ use tower_service::Service;
 use super::admit::Identity;
 use super::body::ReplyBody;
 use super::handle::{Answered, Handled, handle};
-use super::layer::Exchange;
+use super::layer::{Already, Exchange};
 use super::problem::Problem;
 use super::retain::Keep;
 use super::telemetry::{LEASE_LOST, UNRECORDED, Verdict};
 use crate::idempotency::{Answer, Begin, KeyError, Lease, LeaseError, ResumeAt, Steps};
+
+/// A lease of a few milliseconds is a mistake, which must not become a flood of statements.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(20);
 
 /// Does a request under a lease.
 pub(super) async fn run<S, Q, R>(
@@ -38,19 +45,14 @@ where
     R: Body,
     R::Error: Into<Box<dyn Error + Send + Sync>>,
 {
+    let already = |already| Ok(exchange.already(Some(identity), already));
     let (verdict, lease) = match begin(exchange, identity, duration, resume_at).await {
         Ok(Begin::Started(lease)) => (Verdict::Started, lease),
         Ok(Begin::Resumed(lease)) => (Verdict::Resumed, lease),
-        Ok(Begin::Replay(answer)) => {
-            return Ok(exchange.already(Some(identity), Verdict::Replay, Some(answer)));
-        }
-        Ok(Begin::InProgress) => {
-            return Ok(exchange.already(Some(identity), Verdict::InProgress, None));
-        }
-        Ok(Begin::Unknown) => return Ok(exchange.already(Some(identity), Verdict::Unknown, None)),
-        Ok(Begin::Mismatch) => {
-            return Ok(exchange.already(Some(identity), Verdict::Mismatch, None));
-        }
+        Ok(Begin::Replay(answer)) => return already(Already::Done(answer)),
+        Ok(Begin::InProgress { lease_left }) => return already(Already::InProgress(lease_left)),
+        Ok(Begin::Unknown) => return already(Already::Unknown),
+        Ok(Begin::Mismatch) => return already(Already::Mismatch),
         Err(error) => return Ok(exchange.unavailable(&error)),
     };
     exchange.count(verdict);
@@ -61,31 +63,55 @@ where
     let policy = &exchange.policy;
     let steps = Steps::new(policy.table.clone(), policy.connections.clone(), lease.clone());
     request.extensions_mut().insert(steps);
-    match handle(policy, service, request).await {
+    let handled = {
+        let mut handling = pin!(handle(policy, service, request));
+        let mut renewing = pin!(renew(exchange, &lease));
+        // The renewal never ends by itself; with the handler it is dropped.
+        poll_fn(|context| {
+            let _ = renewing.as_mut().poll(context);
+            handling.as_mut().poll(context)
+        })
+        .await
+    };
+    match handled {
         Handled::Answered(answered) => {
             let Answered { response, answer, keep } = *answered;
-            let ended = if keep == Some(Keep::Nothing) {
-                release(exchange, &lease, &answer).await
-            } else {
-                finish(exchange, &lease, &answer).await
+            let ended = match keep {
+                Some(Keep::Nothing) => give_back(exchange, &lease).await,
+                None if Keep::by_status(response.status()) == Keep::Nothing => {
+                    suspend(exchange, &lease).await
+                }
+                _ => finish(exchange, &lease, &answer).await,
             };
             Ok(given(exchange, ended, response))
         }
         Handled::Failed(error) => {
-            // The error's answer is made further out, and is not known here.
-            let answer = exchange.answer_of(&exchange.problem(Problem::HandlerLost));
-            let ended = finish(exchange, &lease, &answer).await;
+            let ended = suspend(exchange, &lease).await;
             note(exchange, &ended);
             Err(error)
         }
-        Handled::Broken => {
-            let response = exchange.problem(Problem::HandlerLost);
-            let answer = exchange.answer_of(&response);
-            let ended = finish(exchange, &lease, &answer).await;
-            exchange.log(Problem::HandlerLost);
-            Ok(given(exchange, ended, response.map(ReplyBody::from)))
+        Handled::Broken => Ok(broken_off(exchange, &lease, Problem::HandlerLost).await),
+        Handled::TimedOut => {
+            tracing::error!(
+                route = exchange.route,
+                limit = ?policy.handler_timeout,
+                "a handler took too long and was dropped"
+            );
+            Ok(broken_off(exchange, &lease, Problem::HandlerTimeout).await)
         }
     }
+}
+
+/// The handler has stopped somewhere. What it recorded is known, and the next one goes on behind
+/// that.
+async fn broken_off<B>(
+    exchange: &Exchange,
+    lease: &Lease,
+    problem: Problem,
+) -> Response<ReplyBody<B>> {
+    let ended = suspend(exchange, lease).await;
+    exchange.log(problem);
+    given(exchange, ended, exchange.problem(problem).map(ReplyBody::from))
 }
 
 async fn begin(
@@ -95,23 +121,59 @@ async fn begin(
     resume_at: &ResumeAt,
 ) -> Result<Begin, KeyError> {
     let policy = &exchange.policy;
-    let connection = policy.connections.lend().await?;
+    let connection = policy.lend().await?;
     policy.table.begin(connection.client(), identity.request(policy), duration, resume_at).await
+}
+
+/// Holds the lease on for as long as it is polled: three tries to a lease, so that one may fail.
+async fn renew(exchange: &Exchange, lease: &Lease) {
+    let policy = &exchange.policy;
+    let pause = (lease.duration / 3).max(SHORTEST_PAUSE);
+    loop {
+        tokio::time::sleep(pause).await;
+        let renewed = async {
+            let connection = policy.lend().await.map_err(KeyError::from)?;
+            policy.table.renew(connection.client(), lease).await
+        };
+        match tokio::time::timeout(lease.duration, renewed).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error @ LeaseError::Lost)) => {
+                // The handler learns it when it records something.
+                tracing::warn!(route = exchange.route, %error, "a lease could not be renewed");
+                return std::future::pending().await;
+            }
+            Ok(Err(LeaseError::Key(error))) => {
+                tracing::warn!(route = exchange.route, %error, "a lease could not be renewed");
+            }
+            Err(_) => {
+                tracing::warn!(route = exchange.route, "a lease could not be renewed in time");
+            }
+        }
+    }
 }
 
 /// On a connection of its own: none was held while the handler worked.
 async fn finish(exchange: &Exchange, lease: &Lease, answer: &Answer) -> Result<(), LeaseError> {
     let policy = &exchange.policy;
-    let connection = policy.connections.lend().await.map_err(KeyError::from)?;
+    let connection = policy.lend_to_finish().await.map_err(KeyError::from)?;
     policy.table.finish(connection.client(), lease, answer).await
 }
 
-/// The handler says that it did nothing. If a phase is recorded, it is mistaken, and its answer is kept.
-async fn release(exchange: &Exchange, lease: &Lease, answer: &Answer) -> Result<(), LeaseError> {
+/// No answer is kept, and the key stays its request's: the next one goes on behind what is
+/// recorded.
+async fn suspend(exchange: &Exchange, lease: &Lease) -> Result<(), LeaseError> {
     let policy = &exchange.policy;
-    let connection = policy.connections.lend().await.map_err(KeyError::from)?;
+    let connection = policy.lend_to_finish().await.map_err(KeyError::from)?;
+    policy.table.suspend(connection.client(), lease).await
+}
+
+/// The handler says that it did nothing, so the key is as if it had never been used. If a step is
+/// recorded, it is mistaken.
+async fn give_back(exchange: &Exchange, lease: &Lease) -> Result<(), LeaseError> {
+    let policy = &exchange.policy;
+    let connection = policy.lend_to_finish().await.map_err(KeyError::from)?;
     match policy.table.release(connection.client(), lease).await {
-        Err(LeaseError::Lost) => policy.table.finish(connection.client(), lease, answer).await,
+        Err(LeaseError::Lost) => policy.table.suspend(connection.client(), lease).await,
         ended => ended,
     }
 }

@@ -12,7 +12,7 @@ use super::fingerprint::Fingerprint;
 use super::key::{KeyFormat, Syntax};
 use super::problem::DEFAULT_DOCUMENTATION;
 use super::retain::DEFAULT_STORED_HEADERS;
-use crate::connection::Connections;
+use crate::connection::{Connection, ConnectionError, Connections};
 use crate::idempotency::{Answer, DEFAULT_LEASE, DEFAULT_TTL, KeyTable, ResumeAt};
 use crate::schema::Schema;
 
@@ -25,6 +25,15 @@ pub const DEFAULT_RESPONSE_BODY_BYTES_MAX: usize = 256 * 1024;
 /// The shortest that the header can say, and longer than an ordinary request takes.
 pub const DEFAULT_RETRY_AFTER: Duration = Duration::from_secs(1);
 
+/// Longer than an ordinary request takes, and shorter than the minute after which most proxies give
+/// up. Without it a handler that hangs holds its connection for as long as it hangs, and ten of
+/// them empty a pool.
+pub const DEFAULT_HANDLER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Long enough to open a connection. A pool that is empty is not waited for that long: see
+/// [`DEFAULT_POOL_WAIT`](crate::connection::DEFAULT_POOL_WAIT).
+pub const DEFAULT_CONNECTION_WAIT: Duration = Duration::from_secs(5);
+
 /// How a key is held while the handler works.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mode {
@@ -34,10 +43,12 @@ pub enum Mode {
     /// By a lease, for effects outside the database; the handler gets the extension
     /// [`Steps`](crate::idempotency::Steps).
     Leased {
-        /// Longer than the handler ever takes: what takes longer is overtaken.
+        /// So long after its process was lost an attempt may be overtaken. It is renewed while the
+        /// handler runs.
         lease: Duration,
-        /// From which recovery points lost work is taken up. From nowhere: a repetition is told that
-        /// the outcome is unknown, until the key expires.
+        /// From which recovery points lost work is taken up. From nowhere: a repetition is told
+        /// that the outcome is unknown, until the key expires. A handler that failed is not lost:
+        /// its work is taken up wherever it stopped (see [`Keep`](super::Keep)).
         resume_at: ResumeAt,
     },
 }
@@ -66,6 +77,9 @@ pub(super) struct Policy {
     pub(super) syntax: Syntax,
     pub(super) format: KeyFormat,
     pub(super) fingerprint: Fingerprint,
+    pub(super) decoded_bytes_max: Option<usize>,
+    pub(super) handler_timeout: Duration,
+    pub(super) connection_wait: Duration,
     pub(super) ttl: Duration,
     pub(super) retry_after: Duration,
     pub(super) stored_headers: Vec<HeaderName>,
@@ -90,6 +104,9 @@ impl Policy {
             syntax: Syntax::default(),
             format: KeyFormat::default(),
             fingerprint: Fingerprint::default(),
+            decoded_bytes_max: None,
+            handler_timeout: DEFAULT_HANDLER_TIMEOUT,
+            connection_wait: DEFAULT_CONNECTION_WAIT,
             ttl: DEFAULT_TTL,
             retry_after: DEFAULT_RETRY_AFTER,
             stored_headers: DEFAULT_STORED_HEADERS.to_vec(),
@@ -98,6 +115,16 @@ impl Policy {
             documentation: DEFAULT_DOCUMENTATION.to_owned(),
             on_replay: None,
         }
+    }
+
+    /// A connection for what a request begins with.
+    pub(super) async fn lend(&self) -> Result<Box<dyn Connection>, ConnectionError> {
+        self.connections.lend_within(self.connection_wait).await
+    }
+
+    /// A connection to record what has happened.
+    pub(super) async fn lend_to_finish(&self) -> Result<Box<dyn Connection>, ConnectionError> {
+        self.connections.lend_to_record().await
     }
 }
 

@@ -26,14 +26,16 @@ pub(super) enum Problem {
     BodyTooLarge,
     /// The body ended early.
     BodyIncomplete,
+    /// The body is nested deeper than it is read.
+    BodyTooDeep,
     /// The key was used for another request.
     KeyReused,
     /// The first one is still at work.
     InFlight,
     /// The first one was lost, and what it did is not known.
     OutcomeUnknown,
-    /// It was done, and the answer is not there any more.
-    NotRetained,
+    /// It was done, with this status, and its body was not kept.
+    NotRetained(u16),
     /// It was overtaken by another attempt.
     LeaseLost,
     /// Nothing was done: the database is away, or another transaction was in the way.
@@ -42,24 +44,33 @@ pub(super) enum Problem {
     CommitUnknown,
     /// The handler panicked, or did not keep to its transaction, which was rolled back.
     HandlerFailed,
+    /// The handler ended the transaction that was not its own: what it did before is committed, or
+    /// is not.
+    TransactionEnded,
     /// The handler panicked, and what it did outside the database is not known.
     HandlerLost,
+    /// The handler took too long, and was given up.
+    HandlerTimeout,
 }
 
 impl Problem {
     pub(super) fn status(self) -> StatusCode {
         match self {
-            Self::KeyMissing | Self::KeyInvalid(_) | Self::BodyIncomplete => {
+            Self::KeyMissing | Self::KeyInvalid(_) | Self::BodyIncomplete | Self::BodyTooDeep => {
                 StatusCode::BAD_REQUEST
             }
             Self::PrincipalMissing => StatusCode::FORBIDDEN,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::KeyReused => StatusCode::UNPROCESSABLE_ENTITY,
-            Self::InFlight | Self::OutcomeUnknown | Self::NotRetained | Self::LeaseLost => {
+            Self::InFlight | Self::OutcomeUnknown | Self::NotRetained(_) | Self::LeaseLost => {
                 StatusCode::CONFLICT
             }
-            Self::Unavailable | Self::CommitUnknown => StatusCode::SERVICE_UNAVAILABLE,
-            Self::HandlerFailed | Self::HandlerLost => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::Unavailable | Self::CommitUnknown | Self::HandlerTimeout => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::HandlerFailed | Self::TransactionEnded | Self::HandlerLost => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 
@@ -71,15 +82,18 @@ impl Problem {
             Self::PrincipalMissing => "principal_missing",
             Self::BodyTooLarge => "request_too_large",
             Self::BodyIncomplete => "request_incomplete",
+            Self::BodyTooDeep => "request_too_deep",
             Self::KeyReused => "idempotency_key_reused",
             Self::InFlight => "request_in_flight",
             Self::OutcomeUnknown => "outcome_unknown",
-            Self::NotRetained => "result_not_retained",
+            Self::NotRetained(_) => "result_not_retained",
             Self::LeaseLost => "lease_lost",
             Self::Unavailable => "temporarily_unavailable",
             Self::CommitUnknown => "commit_unknown",
             Self::HandlerFailed => "handler_failed",
+            Self::TransactionEnded => "transaction_ended",
             Self::HandlerLost => "handler_lost",
+            Self::HandlerTimeout => "handler_timeout",
         }
     }
 
@@ -90,14 +104,17 @@ impl Problem {
             Self::PrincipalMissing => "The request belongs to nobody",
             Self::BodyTooLarge => "The request is too large",
             Self::BodyIncomplete => "The request ended early",
+            Self::BodyTooDeep => "The request is nested too deep",
             Self::KeyReused => "Idempotency-Key is already used",
             Self::InFlight => "A request is outstanding for this Idempotency-Key",
             Self::OutcomeUnknown => "The outcome of the first request is unknown",
-            Self::NotRetained => "The result was not retained",
+            Self::NotRetained(_) => "The result was not retained",
             Self::LeaseLost => "Another attempt has taken over",
             Self::Unavailable => "Temporarily unavailable",
             Self::CommitUnknown => "The outcome is not known yet",
             Self::HandlerFailed | Self::HandlerLost => "The request failed",
+            Self::TransactionEnded => "The outcome of the request is unknown",
+            Self::HandlerTimeout => "The request took too long",
         }
     }
 
@@ -111,6 +128,9 @@ impl Problem {
                 "An idempotency key belongs to whoever sends it, and nobody is authenticated."
             }
             Self::BodyTooLarge | Self::BodyIncomplete => "Nothing was done.",
+            Self::BodyTooDeep => {
+                "Nothing was done. Arrays and objects may be nested 128 deep at most."
+            }
             Self::KeyReused => {
                 "This key was used for a request with another content. Use a new key for a new request."
             }
@@ -120,8 +140,8 @@ impl Problem {
             Self::OutcomeUnknown => {
                 "The first request with this key was interrupted and is not repeated automatically. Ask for the state of the operation."
             }
-            Self::NotRetained => {
-                "The request was done, and its result was too large or too sensitive to be kept. It is not done again."
+            Self::NotRetained(_) => {
+                "The request was done, and its result was too large or too sensitive to be kept. It is not done again. A header Location says where its result is."
             }
             Self::LeaseLost => {
                 "The request took too long and another attempt goes on with it. Send the same request again later."
@@ -133,27 +153,43 @@ impl Problem {
             Self::HandlerFailed => {
                 "Nothing was done. The same request with the same key is done anew."
             }
+            Self::TransactionEnded => {
+                "The server ended the transaction of this request by itself, so that what it did before may have been committed, and what it did after may not. It is not done again under this key. Ask for the state of the operation."
+            }
             Self::HandlerLost => {
-                "The request failed on its way, and is not done again under this key."
+                "The request failed on its way. The same request with the same key goes on where it stopped."
+            }
+            Self::HandlerTimeout => {
+                "The request was given up, and nothing was committed. Send the same request with the same key again: it is done anew, or goes on where it stopped."
             }
         }
     }
 
     /// Whether sending the same request again later helps.
     fn is_temporary(self) -> bool {
-        matches!(self, Self::InFlight | Self::LeaseLost | Self::Unavailable | Self::CommitUnknown)
+        matches!(
+            self,
+            Self::InFlight
+                | Self::LeaseLost
+                | Self::Unavailable
+                | Self::CommitUnknown
+                | Self::HandlerTimeout
+        )
     }
 
     /// The answer. `type` is the documentation, with the code as the place in it.
     pub(super) fn response(self, documentation: &str, retry_after: Duration) -> Response<Bytes> {
         let kind = format!("{documentation}#{}", self.code());
-        let body = json!({
+        let mut body = json!({
             "type": kind,
             "title": self.title(),
             "status": self.status().as_u16(),
             "detail": self.detail(),
             "code": self.code(),
         });
+        if let Self::NotRetained(status) = self {
+            body["original_status"] = status.into();
+        }
         let mut response = Response::new(Bytes::from(body.to_string()));
         *response.status_mut() = self.status();
         let headers = response.headers_mut();
@@ -184,15 +220,18 @@ mod tests {
             Problem::PrincipalMissing,
             Problem::BodyTooLarge,
             Problem::BodyIncomplete,
+            Problem::BodyTooDeep,
             Problem::KeyReused,
             Problem::InFlight,
             Problem::OutcomeUnknown,
-            Problem::NotRetained,
+            Problem::NotRetained(201),
             Problem::LeaseLost,
             Problem::Unavailable,
             Problem::CommitUnknown,
             Problem::HandlerFailed,
+            Problem::TransactionEnded,
             Problem::HandlerLost,
+            Problem::HandlerTimeout,
         ] {
             let line = format!("{} `{}`", problem.status().as_u16(), problem.code());
             // One row of the table has two of one status.

@@ -42,6 +42,10 @@ const NEVER_STORED: &[&str] = &[
     "www-authenticate",
 ];
 
+/// The most that is kept of an answer's headers, bytes of their names and values as the table has
+/// them. An answer with more of them is not given again, as one whose body is too large.
+pub const STORED_HEADERS_BYTES_MAX: usize = 32 * 1024;
+
 /// What a handler wants done with its work, as an extension of its response. Without it the status
 /// says.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,9 +55,12 @@ pub enum Keep {
     /// The answer, and none of the effects: as from 400 to 499.
     Answer,
     /// Neither; the same request is done anew. As from 500 on, and of what asks for another attempt
-    /// (401, 408, 425, 429), in the transactional mode.
+    /// (401, 408, 425, 429).
     ///
-    /// In the leased mode it gives the key back, which is refused if a phase was recorded.
+    /// In the leased mode what was done outside cannot be taken back: the next request under the
+    /// key goes on at the recovery point, and makes no step again that was recorded. Said by the
+    /// handler, and with no step recorded, it gives the key back, for any request. A handler whose
+    /// effects outside are no steps says `Everything` of every answer that comes after them.
     Nothing,
 }
 
@@ -86,17 +93,25 @@ pub(super) fn may_be_stored(name: &HeaderName) -> bool {
     !NEVER_STORED.contains(&name.as_str())
 }
 
-/// The headers that are kept, in the order of the list. What is not visible ASCII is left out.
-pub(super) fn stored(headers: &HeaderMap, list: &[HeaderName]) -> Vec<(String, String)> {
-    let mut kept = Vec::new();
+/// The headers that are kept, in the order of the list, and whether there was room for all of them.
+/// What is not visible ASCII is left out.
+pub(super) fn stored(headers: &HeaderMap, list: &[HeaderName]) -> (Vec<(String, String)>, bool) {
+    let (mut kept, mut bytes, mut whole) = (Vec::new(), 2, true);
     for name in list {
         for value in headers.get_all(name) {
-            if let Ok(value) = value.to_str() {
-                kept.push((name.as_str().to_owned(), value.to_owned()));
+            let Ok(value) = value.to_str() else { continue };
+            // As the column's CHECK counts: each pair in brackets, quotes and commas, with its
+            // escapes.
+            let escapes = value.bytes().filter(|byte| b"\"\\\t".contains(byte)).count();
+            bytes += name.as_str().len() + value.len() + escapes + 10;
+            if bytes > STORED_HEADERS_BYTES_MAX {
+                whole = false;
+                break;
             }
+            kept.push((name.as_str().to_owned(), value.to_owned()));
         }
     }
-    kept
+    (kept, whole)
 }
 
 #[cfg(test)]
@@ -132,7 +147,19 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         let pair = |value: &str| ("link".to_owned(), value.to_owned());
-        assert_eq!(stored(&headers, DEFAULT_STORED_HEADERS), [pair("<a>"), pair("<b>")]);
+        let kept = (vec![pair("<a>"), pair("<b>")], true);
+        assert_eq!(stored(&headers, DEFAULT_STORED_HEADERS), kept);
+    }
+
+    #[test]
+    fn headers_have_a_limit() {
+        let mut headers = HeaderMap::new();
+        headers.insert("link", "\"".repeat(20_000).parse().unwrap());
+        headers.insert("location", "/payments/7".parse().unwrap());
+        let (kept, whole) = stored(&headers, DEFAULT_STORED_HEADERS);
+        assert_eq!((kept.len(), whole), (0, false));
+        let (kept, whole) = stored(&headers, &[LOCATION, LINK]);
+        assert_eq!((kept.len(), whole), (1, false));
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! ```text
 //!  BEGIN ─► claim ─► SAVEPOINT ─► handler ─┬─ below 400: RELEASE ──┬─► store answer ─► COMMIT
 //!             │                            ├─ 4xx: ROLLBACK TO ────┘
-//!             └ replay, 409, 422           └─ 5xx, error, panic: ROLLBACK
+//!             └ replay, 409, 422           └─ 5xx, error, panic, time is up: ROLLBACK
 //! ```
 //!
 //! Killed anywhere, the server rolls back, the lock goes, and the repetition is the first.
@@ -17,10 +17,10 @@ use tower_service::Service;
 use super::admit::Identity;
 use super::body::ReplyBody;
 use super::handle::{Answered, Handled, handle};
-use super::layer::Exchange;
+use super::layer::{Already, Exchange};
 use super::problem::Problem;
 use super::retain::Keep;
-use super::telemetry::Verdict;
+use super::telemetry::{UNRECORDED, Verdict};
 use super::transaction::{CommitError, Tx};
 use crate::idempotency::{Answer, Claim, KeyError};
 
@@ -38,8 +38,8 @@ where
 {
     let tx = match open(exchange, identity).await {
         Ok(Opened::Here(tx)) => tx,
-        Ok(Opened::Elsewhere(verdict, answer)) => {
-            return Ok(exchange.already(identity, verdict, answer));
+        Ok(Opened::Elsewhere(already)) => {
+            return Ok(exchange.already(identity, already));
         }
         Err(error) => return Ok(exchange.unavailable(&error)),
     };
@@ -48,12 +48,22 @@ where
     let answered = match handle(&exchange.policy, service, request).await {
         Handled::Answered(answered) => answered,
         Handled::Failed(error) => {
-            tx.roll_back().await;
+            // The error's answer is made further out, whatever is found here.
+            let _ = undo(exchange, identity, tx).await;
             return Err(error);
         }
         Handled::Broken => {
-            tx.roll_back().await;
-            return Ok(exchange.refuse(Problem::HandlerFailed));
+            let problem = undo(exchange, identity, tx).await.err();
+            return Ok(exchange.refuse(problem.unwrap_or(Problem::HandlerFailed)));
+        }
+        Handled::TimedOut => {
+            tracing::error!(
+                route = exchange.route,
+                limit = ?exchange.policy.handler_timeout,
+                "a handler took too long and was rolled back"
+            );
+            tx.give_up().await;
+            return Ok(exchange.refuse(Problem::HandlerTimeout));
         }
     };
     let Answered { mut response, answer, keep } = *answered;
@@ -71,25 +81,25 @@ enum Opened {
     /// In this transaction.
     Here(Tx),
     /// It is done, or being done.
-    Elsewhere(Verdict, Option<Answer>),
+    Elsewhere(Already),
 }
 
 async fn open(exchange: &Exchange, identity: Option<&Identity>) -> Result<Opened, KeyError> {
     let policy = &exchange.policy;
-    let tx = Tx::begin(&policy.connections).await?;
+    let tx = Tx::begin(policy.lend().await?, policy.handler_timeout).await?;
     if let Some(identity) = identity {
-        let (verdict, answer) = match policy.table.claim(&*tx, identity.request(policy)).await? {
+        let already = match policy.table.claim(&*tx, identity.request(policy)).await? {
             Claim::Started => {
                 tx.mark().await?;
                 return Ok(Opened::Here(tx));
             }
-            Claim::Replay(answer) => (Verdict::Replay, Some(answer)),
-            Claim::InProgress => (Verdict::InProgress, None),
-            Claim::Unknown => (Verdict::Unknown, None),
-            Claim::Mismatch => (Verdict::Mismatch, None),
+            Claim::Replay(answer) => Already::Done(answer),
+            Claim::InProgress { lease_left } => Already::InProgress(lease_left),
+            Claim::Unknown => Already::Unknown,
+            Claim::Mismatch => Already::Mismatch,
         };
         tx.roll_back().await;
-        return Ok(Opened::Elsewhere(verdict, answer));
+        return Ok(Opened::Elsewhere(already));
     }
     tx.mark().await?;
     Ok(Opened::Here(tx))
@@ -112,17 +122,61 @@ async fn settle(
         return Err(Problem::HandlerFailed);
     }
     if keep == Keep::Nothing {
-        tx.roll_back().await;
-        return Ok(());
+        return undo(exchange, identity, tx).await;
     }
     let recorded = record(exchange, identity, &tx, keep, answer).await;
     match recorded {
         Ok(()) => commit(exchange, tx).await,
+        Err(error) if error.says_transaction_ended() => Err(ended(exchange, identity, tx).await),
         Err(error) => {
             tx.roll_back().await;
             Err(exchange.not_committed(&error))
         }
     }
+}
+
+/// Rolls everything back; the problem, if the handler had ended the transaction before.
+async fn undo(exchange: &Exchange, identity: Option<&Identity>, tx: Tx) -> Result<(), Problem> {
+    if tx.drop_effects().await.is_err_and(|error| error.says_transaction_ended()) {
+        return Err(ended(exchange, identity, tx).await);
+    }
+    tx.roll_back().await;
+    Ok(())
+}
+
+/// The handler has ended the transaction, so that what it did is committed or not: which of the two
+/// is not known here. That is the answer from now on. Without it a repetition would do everything
+/// once more.
+async fn ended(exchange: &Exchange, identity: Option<&Identity>, tx: Tx) -> Problem {
+    let problem = Problem::TransactionEnded;
+    tracing::error!(
+        route = exchange.route,
+        "the handler ended the layer's transaction; hint: no COMMIT or ROLLBACK on Tx, say Keep instead"
+    );
+    let answer = exchange.answer_of(&exchange.problem(problem));
+    if let Some(identity) = identity
+        && let Err(error) = keep_apart(exchange, identity, &tx, &answer).await
+    {
+        metrics::counter!(UNRECORDED, "route" => exchange.route.clone()).increment(1);
+        tracing::error!(route = exchange.route, %error, "an answer was not recorded");
+    }
+    tx.roll_back().await;
+    problem
+}
+
+/// Records an answer in a transaction of its own.
+async fn keep_apart(
+    exchange: &Exchange,
+    identity: &Identity,
+    tx: &Tx,
+    answer: &Answer,
+) -> Result<(), KeyError> {
+    let policy = &exchange.policy;
+    tx.begin_anew().await?;
+    if policy.table.claim(&**tx, identity.request(policy)).await? == Claim::Started {
+        policy.table.store(&**tx, identity.request(policy), answer).await?;
+    }
+    tx.end_anew().await
 }
 
 async fn record(

@@ -27,13 +27,24 @@ pub enum KeyError {
         /// What ended it.
         reason: String,
     },
+    /// The transaction that this belongs to had ended before, by a COMMIT or ROLLBACK of the
+    /// handler's: what was done in it is committed, or is not.
+    #[error("the transaction had ended before {step}: {reason}")]
+    TransactionEnded {
+        /// What was being done.
+        step: &'static str,
+        /// What the server said.
+        reason: String,
+    },
     /// The server refused the statement.
     #[error("the database refused while {step}: {reason}")]
     Refused {
         /// What was being done.
         step: &'static str,
-        /// What the server said.
+        /// What the server said, and its SQLSTATE in brackets.
         reason: String,
+        /// The SQLSTATE.
+        code: String,
     },
 }
 
@@ -56,21 +67,46 @@ impl KeyError {
             SqlState::CANNOT_CONNECT_NOW,
             SqlState::IDLE_IN_TRANSACTION_SESSION_TIMEOUT,
         ];
+        // The savepoint of the layer has gone.
+        let ended = [SqlState::NO_ACTIVE_SQL_TRANSACTION, SqlState::S_E_INVALID_SPECIFICATION];
         match answer.code() {
+            code if ended.contains(code) => Self::TransactionEnded { step, reason },
             code if conflicts.contains(code) => Self::Conflict { step, reason },
             code if endings.contains(code) => Self::Lost { step, reason },
-            _ => Self::Refused { step, reason },
+            code => Self::Refused { step, reason, code: code.code().to_owned() },
         }
     }
 }
 
 impl KeyError {
+    /// Whether the transaction of the claim is no more, of an error that came after the claim.
+    #[cfg(feature = "http")]
+    pub(crate) fn says_transaction_ended(&self) -> bool {
+        match self {
+            Self::TransactionEnded { .. } => true,
+            // So says outbox.idempotency_store.
+            Self::Refused { code, .. } => {
+                *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE.code()
+            }
+            _ => false,
+        }
+    }
+
+    /// Whether the server refused the data itself: it cannot be kept in that form.
+    pub(crate) fn refused_data(&self) -> bool {
+        let Self::Refused { code, .. } = self else { return false };
+        // Data exceptions (a NUL in JSON), a CHECK, limits of the server's (JSON of 256 MB).
+        code.starts_with("22")
+            || code.starts_with("54")
+            || *code == SqlState::CHECK_VIOLATION.code()
+    }
+
     /// What it calls for in the handler of a message.
     pub(crate) fn reaction(&self) -> Reaction {
         match self {
             Self::Connection(_) | Self::Lost { .. } => Reaction::Unavailable,
             Self::Conflict { .. } => Reaction::Conflict,
-            Self::Refused { .. } => Reaction::Other,
+            Self::TransactionEnded { .. } | Self::Refused { .. } => Reaction::Other,
         }
     }
 }

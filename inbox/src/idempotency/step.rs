@@ -22,6 +22,10 @@ use crate::connection::Connections;
 /// Steps that were not made again, by `step`.
 pub const STEP_REPLAYS: &str = "idempotency_step_replays_total";
 
+/// The most that is kept of the results of all steps of one key, as JSON, in bytes. The column
+/// takes 1 MiB; what is left is for its spaces, and for steps whose result was not kept.
+pub const STEP_RESULTS_BYTES_MAX: usize = 768 * 1024;
+
 /// What there is to do for a message with external steps.
 #[derive(Debug)]
 pub enum External {
@@ -48,7 +52,7 @@ pub enum External {
 /// ```
 #[derive(Debug, Clone)]
 pub struct Steps {
-    table: KeyTable,
+    table: Arc<KeyTable>,
     connections: Connections,
     /// Held over a step: steps are made one after the other, or one's record would lose the other's.
     lease: Arc<Mutex<Lease>>,
@@ -63,14 +67,20 @@ pub enum StepError<E> {
     /// The lease was lost, or the database is away: whether the call is made again is the successor's.
     #[error("the step could not be recorded")]
     Lease(#[from] LeaseError),
-    /// What the call returned cannot be kept as JSON, or cannot be read back.
-    #[error("the result of the step cannot be kept as JSON")]
+    /// What was kept of an earlier call cannot be read back as what is asked for: another version
+    /// wrote it.
+    #[error("the result of the step cannot be read back")]
     Result(#[source] serde_json::Error),
+    /// The call was made before, and is not made again; its result was too large to be kept, or
+    /// nothing that JSON in PostgreSQL holds. The third party can be asked for it by
+    /// [`Steps::key`].
+    #[error("the step was made before, and its result was not kept")]
+    NotRetained,
 }
 
 impl Steps {
     pub(crate) fn new(table: KeyTable, connections: Connections, lease: Lease) -> Self {
-        Self { table, connections, lease: Arc::new(Mutex::new(lease)) }
+        Self { table: Arc::new(table), connections, lease: Arc::new(Mutex::new(lease)) }
     }
 
     /// Takes a lease on the external work of a message; the fingerprint is of what was asked for.
@@ -93,7 +103,7 @@ impl Steps {
             }
             Begin::Replay(_) => External::Done,
             // Whoever takes it up anywhere is never told that it is unknown.
-            Begin::InProgress | Begin::Unknown => External::InProgress,
+            Begin::InProgress { .. } | Begin::Unknown => External::InProgress,
             Begin::Mismatch => External::Mismatch,
         })
     }
@@ -102,6 +112,11 @@ impl Steps {
     ///
     /// A crash between the two calls again with the same key, which the third party must know as its own
     /// idempotency key. What fails is not recorded.
+    ///
+    /// The results of all steps together have room for [`STEP_RESULTS_BYTES_MAX`] bytes of JSON.
+    /// One that does not fit, or that PostgreSQL's JSON cannot hold (a NUL in a string), is
+    /// returned to this attempt, and what is recorded is that the call was made: a later attempt
+    /// gets [`StepError::NotRetained`], and no second call.
     ///
     /// Cancel safety: a dropped future may have called without recording it; as a crash.
     ///
@@ -119,15 +134,42 @@ impl Steps {
         let mut lease = self.lease.lock().await;
         if let Some(result) = recorded(lease.checkpoint.as_ref(), step) {
             metrics::counter!(STEP_REPLAYS, "step" => step.to_owned()).increment(1);
+            if *result == made() {
+                return Err(StepError::NotRetained);
+            }
             return serde_json::from_value(result.clone()).map_err(StepError::Result);
         }
         let key = downstream_key(&lease.scope, &lease.key, step);
         let result = call(key).await.map_err(StepError::Call)?;
-        let value = serde_json::to_value(&result).map_err(StepError::Result)?;
-        let checkpoint = with(lease.checkpoint.clone(), step, value);
-        let connection =
-            self.connections.lend().await.map_err(|error| LeaseError::Key(error.into()))?;
-        self.table.checkpoint(connection.client(), &lease, step, Some(&checkpoint)).await?;
+        let checkpoint = serde_json::to_value(&result)
+            .ok()
+            .map(|value| with(lease.checkpoint.clone(), step, value))
+            .filter(fits);
+        let connection = self.connections.lend_to_record().await;
+        let connection = connection.map_err(|error| LeaseError::Key(error.into()))?;
+        let recorded = match checkpoint {
+            None => None,
+            Some(checkpoint) => {
+                let client = connection.client();
+                match self.table.checkpoint(client, &lease, step, Some(&checkpoint)).await {
+                    Ok(()) => Some(checkpoint),
+                    Err(LeaseError::Key(error)) if error.refused_data() => None,
+                    Err(error) => return Err(error.into()),
+                }
+            }
+        };
+        let checkpoint = match recorded {
+            Some(checkpoint) => checkpoint,
+            None => {
+                tracing::warn!(
+                    step,
+                    "the result of a step was not kept; only that it was made is recorded"
+                );
+                let made = with(lease.checkpoint.clone(), step, made());
+                self.table.checkpoint(connection.client(), &lease, step, Some(&made)).await?;
+                made
+            }
+        };
         step.clone_into(&mut lease.recovery_point);
         lease.checkpoint = Some(checkpoint);
         Ok(result)
@@ -169,6 +211,19 @@ impl Steps {
         let lease = self.lease.lock().await;
         self.table.finish(transaction, &lease, &Answer::none()).await
     }
+}
+
+/// What stands for a result that was not kept.
+fn made() -> Value {
+    serde_json::json!({ "outbox_inbox.result": "not retained" })
+}
+
+/// Whether there is room for it, and for some more steps without a result; and whether it can be
+/// read back.
+fn fits(checkpoint: &Value) -> bool {
+    // Printed, since that is what is read back, with its limit of depth.
+    let text = checkpoint.to_string();
+    text.len() <= STEP_RESULTS_BYTES_MAX && serde_json::from_str::<Value>(&text).is_ok()
 }
 
 /// What was recorded for a step.

@@ -21,6 +21,8 @@ pub struct KeyTable {
     begin: String,
     checkpoint: String,
     finish: String,
+    renew: String,
+    suspend: String,
     release: String,
     claim: String,
     store: String,
@@ -33,15 +35,20 @@ impl KeyTable {
     pub fn new(schema: &Schema) -> Self {
         Self {
             begin: schema.sql(
-                "SELECT verdict, token, attempt, recovery_point, checkpoint, status, headers, body
+                "SELECT verdict, token, attempt, recovery_point, checkpoint, status, headers, body,
+                     extract(epoch FROM lease_left)::float8 AS lease_left
                  FROM outbox.idempotency_begin($1, $2, $3, make_interval(secs => $4), make_interval(secs => $5), $6)",
             ),
             checkpoint: schema
                 .sql("SELECT outbox.idempotency_checkpoint($1, $2, $3, $4, $5, make_interval(secs => $6))"),
             finish: schema.sql("SELECT outbox.idempotency_finish($1, $2, $3, $4, $5, $6)"),
+            renew: schema.sql("SELECT outbox.idempotency_renew($1, $2, $3, make_interval(secs => $4))"),
+            suspend: schema.sql("SELECT outbox.idempotency_suspend($1, $2, $3)"),
             release: schema.sql("SELECT outbox.idempotency_release($1, $2, $3)"),
-            claim: schema
-                .sql("SELECT verdict, status, headers, body FROM outbox.idempotency_claim($1, $2, $3)"),
+            claim: schema.sql(
+                "SELECT verdict, status, headers, body, extract(epoch FROM lease_left)::float8 AS lease_left
+                 FROM outbox.idempotency_claim($1, $2, $3)",
+            ),
             store: schema
                 .sql("SELECT outbox.idempotency_store($1, $2, $3, $4, $5, $6, make_interval(secs => $7))"),
             expire: schema.sql("SELECT outbox.idempotency_expire($1)"),
@@ -135,6 +142,52 @@ impl KeyTable {
             )
             .await;
         kept("recording the answer", row)
+    }
+
+    /// Holds the lease on for its duration from now, while the work goes on.
+    ///
+    /// Cancel safety: a dropped future may have renewed it. Asking again is harmless.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`]: another attempt has it, and what this one still records is refused.
+    pub async fn renew(
+        &self,
+        client: &impl GenericClient,
+        lease: &Lease,
+    ) -> Result<(), LeaseError> {
+        let row = client
+            .query_typed_one(
+                &self.renew,
+                &[
+                    (&lease.scope, Type::TEXT),
+                    (&lease.key, Type::TEXT),
+                    (&lease.token, Type::UUID),
+                    (&lease.duration.as_secs_f64(), Type::FLOAT8),
+                ],
+            )
+            .await;
+        kept("renewing a lease", row)
+    }
+
+    /// Ends the lease without an answer to keep: the next [`begin`](Self::begin) under the key is
+    /// resumed at the recovery point, whatever it can resume at. The lease is void afterwards.
+    ///
+    /// Cancel safety: a dropped future may have ended it.
+    ///
+    /// # Errors
+    /// [`LeaseError::Lost`]: another attempt has it.
+    pub async fn suspend(
+        &self,
+        client: &impl GenericClient,
+        lease: &Lease,
+    ) -> Result<(), LeaseError> {
+        let row = client
+            .query_typed_one(
+                &self.suspend,
+                &[(&lease.scope, Type::TEXT), (&lease.key, Type::TEXT), (&lease.token, Type::UUID)],
+            )
+            .await;
+        kept("suspending a lease", row)
     }
 
     /// Gives the key back, if nothing was done for it: the first attempt, and no phase recorded.
@@ -245,7 +298,8 @@ fn unreadable(step: &'static str, error: ReadError) -> KeyError {
     match error {
         ReadError::Column(error) => KeyError::database(step, &error),
         ReadError::Verdict(unheard) => {
-            KeyError::Refused { step, reason: format!("the verdict {:?} is not known", unheard.0) }
+            let reason = format!("the verdict {:?} is not known", unheard.0);
+            KeyError::Refused { step, reason, code: String::new() }
         }
     }
 }

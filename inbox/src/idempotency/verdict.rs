@@ -16,12 +16,16 @@ pub const STARTED: &str = "started";
 pub enum Begin {
     /// It is the first: do it.
     Started(Lease),
-    /// The one before was lost: go on from the lease's recovery point.
+    /// The one before was lost, or suspended: go on from the lease's recovery point.
     Resumed(Lease),
     /// It is done.
     Replay(Answer),
-    /// Somebody does it just now.
-    InProgress,
+    /// Another attempt is at work on it.
+    InProgress {
+        /// Until its lease ends, if it is not renewed; `None` if the key changed hands at each
+        /// look.
+        lease_left: Option<Duration>,
+    },
     /// Somebody was lost doing it, and whoever asks cannot take it up.
     Unknown,
     /// The key belongs to another request.
@@ -35,8 +39,12 @@ pub enum Claim {
     Started,
     /// It is done.
     Replay(Answer),
-    /// Somebody does it just now.
-    InProgress,
+    /// Another attempt is at work on it.
+    InProgress {
+        /// Until its lease ends, if it has one and does not renew it; another transaction's claim
+        /// has none.
+        lease_left: Option<Duration>,
+    },
     /// A lease on it was lost.
     Unknown,
     /// The key belongs to another request.
@@ -100,12 +108,18 @@ impl Begin {
             "started" => Self::Started(lease()?),
             "resumed" => Self::Resumed(lease()?),
             "replay" => Self::Replay(Answer::read(row)?),
-            "in_progress" => Self::InProgress,
+            "in_progress" => Self::InProgress { lease_left: lease_left(row)? },
             "unknown" => Self::Unknown,
             "mismatch" => Self::Mismatch,
             _ => return Err(ReadError::Verdict(Unheard(verdict))),
         })
     }
+}
+
+/// From the column of this name, in seconds.
+fn lease_left(row: &Row) -> Result<Option<Duration>, tokio_postgres::Error> {
+    let seconds: Option<f64> = row.try_get("lease_left")?;
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok()))
 }
 
 impl Claim {
@@ -114,7 +128,7 @@ impl Claim {
         Ok(match verdict.as_str() {
             "started" => Self::Started,
             "replay" => Self::Replay(Answer::read(row)?),
-            "in_progress" => Self::InProgress,
+            "in_progress" => Self::InProgress { lease_left: lease_left(row)? },
             "unknown" => Self::Unknown,
             "mismatch" => Self::Mismatch,
             _ => return Err(ReadError::Verdict(Unheard(verdict))),

@@ -68,7 +68,8 @@ SELECT
     (SELECT count(*) FROM outbox.inbox_failure WHERE parked_at IS NOT NULL),
     extract(epoch FROM horizon.maintained_at)::float8,
     (SELECT count(*) FROM outbox.idempotency_key WHERE status IS NULL AND lease_until > now()),
-    (SELECT count(*) FROM outbox.idempotency_key WHERE status IS NULL AND lease_until <= now())
+    (SELECT count(*) FROM outbox.idempotency_key WHERE status IS NULL AND lease_until <= now()
+        AND NOT (suspended AND recovery_point = 'started'))
 FROM outbox.inbox_horizon AS horizon";
 
 /// Looks at an inbox.

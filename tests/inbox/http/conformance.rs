@@ -166,6 +166,68 @@ async fn what_does_not_count_may_change() {
 }
 
 #[tokio::test]
+async fn a_request_that_is_nested_too_deep_is_refused() {
+    // GIVEN a shop for which a value counts that may be nested
+    let pointers = Fingerprint::Pointers(vec!["/amount".into()]);
+    let shop = Shop::open_with(Mode::Transactional, |builder| builder.fingerprint(pointers)).await;
+    let headers = [("idempotency-key", "\"k\""), ("x-account", ACCOUNT)];
+    // WHEN it is nested as deep as no stack is, or as deep as 2 MB allow
+    for depth in [3_000, 900_000] {
+        let body = format!(r#"{{"amount": {}{}}}"#, "[".repeat(depth), "]".repeat(depth));
+        let reply = shop.send_to("/payments", "POST", &headers, body).await;
+        // THEN the request is refused, and the shop stays open
+        reply.assert_problem(400, "request_too_deep");
+    }
+    assert_eq!(shop.pay("k", &json!({"amount": [[1]]})).await.status, 201);
+    assert_eq!((shop.counted("refused"), shop.payments().await), (2, 1));
+}
+
+#[tokio::test]
+async fn both_of_two_members_of_one_name_are_the_request() {
+    let pointers = Fingerprint::Pointers(vec!["/amount".into()]);
+    let shop = Shop::open_with(Mode::Transactional, |builder| builder.fingerprint(pointers)).await;
+    let headers = [("idempotency-key", "\"k\""), ("x-account", ACCOUNT)];
+    let send = async |body: &str| shop.send_to("/payments", "POST", &headers, body.into()).await;
+    send(r#"{"amount": 1, "amount": 7}"#).await;
+    let other = send(r#"{"amount": 9, "amount": 7}"#).await;
+    other.assert_problem(422, "idempotency_key_reused");
+    assert!(send(r#"{"amount": 1, "amount": 7, "at": 2}"#).await.is_replayed());
+}
+
+#[tokio::test]
+async fn another_spelling_of_a_request_is_the_same_request() {
+    fn headers(kind: &str) -> [(&str, &str); 3] {
+        [("idempotency-key", "\"k\""), ("x-account", ACCOUNT), ("content-type", kind)]
+    }
+    // A charset, in any shop.
+    let shop = Shop::open(Mode::Transactional).await;
+    for (kind, replayed) in
+        [("application/json; charset=utf-8", false), ("application/json;charset=\"UTF-8\"", true)]
+    {
+        let reply = shop.send_to("/payments", "POST", &headers(kind), "{}".into()).await;
+        assert_eq!((reply.status, reply.is_replayed()), (201, replayed), "{kind}");
+    }
+    // A form with another boundary, where the fields count.
+    let shop =
+        Shop::open_with(Mode::Transactional, |builder| builder.fingerprint(Fingerprint::Fields))
+            .await;
+    for (boundary, replayed) in [("one", false), ("two", true)] {
+        let kind = format!("multipart/form-data; boundary={boundary}");
+        let body = format!(
+            "--{boundary}\r\ncontent-disposition: form-data; name=\"amount\"\r\n\r\n5\r\n--{boundary}--\r\n"
+        );
+        let reply = shop.send_to("/payments", "POST", &headers(&kind), body).await;
+        assert_eq!((reply.status, reply.is_replayed()), (201, replayed), "{boundary}");
+    }
+    // What a closure says.
+    let rule = Fingerprint::by("length/1", |_, body| body.len().to_string().into_bytes());
+    let shop = Shop::open_with(Mode::Transactional, |builder| builder.fingerprint(rule)).await;
+    assert!(!shop.pay("k", &json!({"at": 1})).await.is_replayed());
+    assert!(shop.pay("k", &json!({"at": 2})).await.is_replayed());
+    shop.pay("k", &json!({"at": 10})).await.assert_problem(422, "idempotency_key_reused");
+}
+
+#[tokio::test]
 async fn a_request_that_is_too_large_is_not_read() {
     let shop =
         Shop::open_with(Mode::Transactional, |builder| builder.request_body_bytes_max(10)).await;
@@ -181,7 +243,12 @@ async fn an_answer_that_is_not_kept_is_not_made_twice() {
         let first = shop.pay(act, &json!({"do": act})).await;
         assert_eq!((first.status, first.body.len()), (201, bytes));
         // WHEN it is asked for again THEN it is refused, and nothing is done
-        shop.pay(act, &json!({"do": act})).await.assert_problem(409, "result_not_retained");
+        let again = shop.pay(act, &json!({"do": act})).await;
+        again.assert_problem(409, "result_not_retained");
+        // AND what may be said of it is said: how it ended, and where its result is
+        assert_eq!(again.json()["original_status"], 201);
+        assert_eq!(again.header("location"), Some("/payments/7"));
+        assert_eq!((again.header("etag"), again.header("set-cookie")), (None, None));
     }
     assert_eq!(shop.payments().await, 2);
     assert_eq!(

@@ -1,11 +1,14 @@
 //! The handler of payments: it does what the request tells it to.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
+use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use deadpool_postgres::Pool;
+use futures_util::{StreamExt, stream};
 use http_body_util::BodyExt;
 use outbox_inbox::http::{Keep, Tx, Unretained};
 use outbox_inbox::idempotency::Steps;
@@ -28,6 +31,8 @@ pub(super) struct Stage {
     pub(super) charges: Mutex<Vec<Uuid>>,
     /// A transaction that somebody kept.
     pub(super) kept: Mutex<Option<Tx>>,
+    /// Whether a handler has failed that fails once.
+    failed: AtomicBool,
 }
 
 impl Stage {
@@ -43,6 +48,7 @@ impl Stage {
             gate: Semaphore::new(0),
             charges: Mutex::default(),
             kept: Mutex::default(),
+            failed: AtomicBool::new(false),
         })
     }
 
@@ -61,6 +67,10 @@ impl Stage {
     async fn wait_at_gate(&self) {
         self.entered.send(()).expect("the stage is there");
         self.gate.acquire().await.expect("the gate is there").forget();
+    }
+
+    fn is_first(&self) -> bool {
+        !self.failed.swap(true, Ordering::Relaxed)
     }
 
     /// The provider honours its key, and remembers every call.
@@ -102,6 +112,9 @@ pub(super) async fn watch(
     response
 }
 
+const FOUND: [(&str, &str); 3] =
+    [("location", "/payments/7"), ("etag", "\"1\""), ("set-cookie", "session=1")];
+
 const INSERT: &str = "INSERT INTO payments (amount, request) VALUES ($1, $2)";
 
 async fn in_transaction(stage: &Stage, tx: Tx, request: &Value, act: &str) -> Response {
@@ -130,6 +143,29 @@ async fn in_transaction(stage: &Stage, tx: Tx, request: &Value, act: &str) -> Re
             return (StatusCode::CONFLICT, error.to_string()).into_response();
         }
         "commit" => tx.batch_execute("COMMIT").await.unwrap(),
+        "commit and begin" => tx.batch_execute("COMMIT; BEGIN").await.unwrap(),
+        "commit and fail" => {
+            tx.batch_execute("COMMIT").await.unwrap();
+            return (StatusCode::BAD_GATEWAY, "no").into_response();
+        }
+        "commit and decline" => {
+            tx.batch_execute("COMMIT").await.unwrap();
+            return (StatusCode::PAYMENT_REQUIRED, "declined").into_response();
+        }
+        "commit and panic" => {
+            tx.batch_execute("COMMIT").await.unwrap();
+            panic!("as the test wants it");
+        }
+        "hang" => std::future::pending().await,
+        "hang in a statement" => drop(tx.execute("SELECT pg_sleep(3600)", &[]).await),
+        "stream" => {
+            drop(tx);
+            return endless("text/event-stream; charset=utf-8");
+        }
+        "trickle" => {
+            drop(tx);
+            return endless("text/plain");
+        }
         "keep" => *stage.kept.lock().unwrap() = Some(tx),
         "kill" => {
             let kill = "SELECT pg_terminate_backend(pg_backend_pid())";
@@ -141,8 +177,8 @@ async fn in_transaction(stage: &Stage, tx: Tx, request: &Value, act: &str) -> Re
             .batch_execute("CREATE TABLE late (n int UNIQUE DEFERRABLE INITIALLY DEFERRED); INSERT INTO late VALUES (1), (1)")
             .await
             .unwrap(),
-        "large" => return (StatusCode::CREATED, "x".repeat(300 * 1024)).into_response(),
-        "secret" => return (StatusCode::CREATED, axum::Extension(Unretained), "a secret").into_response(),
+        "large" => return (StatusCode::CREATED, FOUND, "x".repeat(300 * 1024)).into_response(),
+        "secret" => return (StatusCode::CREATED, FOUND, axum::Extension(Unretained), "a secret").into_response(),
         _ => {}
     }
     paid(amount)
@@ -156,6 +192,10 @@ async fn under_lease(stage: &Stage, steps: Option<Steps>, act: &str) -> Response
         "nothing" => return (axum::Extension(Keep::Nothing), "nothing").into_response(),
         "fail" => return (StatusCode::INTERNAL_SERVER_ERROR, "no").into_response(),
         "panic" => panic!("as the test wants it"),
+        "keep failed" => {
+            let keep = axum::Extension(Keep::Everything);
+            return (StatusCode::INTERNAL_SERVER_ERROR, keep, "no").into_response();
+        }
         // Before anything is recorded.
         "wait" => stage.wait_at_gate().await,
         _ => {}
@@ -171,11 +211,26 @@ async fn under_lease(stage: &Stage, steps: Option<Steps>, act: &str) -> Response
         "nothing after charge" => {
             return (axum::Extension(Keep::Nothing), "nothing").into_response();
         }
+        // Only the first time.
+        "fail after charge" | "panic after charge" | "hang after charge" if stage.is_first() => {
+            match act {
+                "fail after charge" => return (StatusCode::BAD_GATEWAY, "no").into_response(),
+                "panic after charge" => panic!("as the test wants it"),
+                _ => std::future::pending().await,
+            }
+        }
         _ => {}
     }
     let client = stage.pool.get().await.unwrap();
     client.execute(INSERT, &[&1, &charged]).await.unwrap();
     paid(1)
+}
+
+/// One event, and never another one.
+fn endless(kind: &'static str) -> Response {
+    let first = Ok::<_, std::io::Error>(bytes::Bytes::from_static(b"data: 1\n\n"));
+    let events = stream::iter([first]).chain(stream::pending());
+    ([("content-type", kind)], Body::from_stream(events)).into_response()
 }
 
 fn paid(amount: i32) -> Response {

@@ -22,7 +22,7 @@ async fn of_many_first_requests_one_is_done() {
                     let reply = shop.pay(&key, &json!({"round": round})).await;
                     if reply.status == 409 {
                         reply.assert_problem(409, "request_in_flight");
-                        assert_eq!(reply.header("retry-after"), Some("1"));
+                        assert!(reply.header("retry-after").is_some());
                         continue;
                     }
                     return reply;
@@ -50,7 +50,9 @@ async fn a_request_in_flight_is_answered_at_once() {
             // WHEN it comes again THEN nobody waits, and it may come later
             let second = shop.pay("k", &body).await;
             second.assert_problem(409, "request_in_flight");
-            assert_eq!(second.header("retry-after"), Some("1"));
+            // (After what is left of a lease, where there is one.)
+            let after: u64 = second.header("retry-after").unwrap().parse().unwrap();
+            assert!((1..=60).contains(&after), "{after}");
             // AND another key is not in its way
             assert_eq!(shop.pay("other", &json!({})).await.status, 201);
             shop.stage.gate.add_permits(1);

@@ -68,12 +68,22 @@ impl Shop {
         mode: Mode,
         change: impl FnOnce(Builder) -> Builder,
     ) -> Self {
+        Self::open_pooled(database, CONNECTIONS_MAX, mode, change).await
+    }
+
+    /// With so many connections.
+    pub(super) async fn open_pooled(
+        database: Database,
+        connections_max: usize,
+        mode: Mode,
+        change: impl FnOnce(Builder) -> Builder,
+    ) -> Self {
         meter::install();
         let session = database.connect().await;
         session
             .run("CREATE TABLE IF NOT EXISTS payments (amount int NOT NULL, request text)")
             .await;
-        let pool = pool(&database.url);
+        let pool = pool(&database.url, connections_max);
         let stage = Stage::new(pool.clone());
         let (_, name) = database.url.rsplit_once('/').expect("a url names a database");
         let route = format!("/payments of {name}");
@@ -121,6 +131,9 @@ impl Shop {
             .uri(format!("http://{}{target}", self.address))
             .header("content-type", "application/json");
         for (name, value) in headers {
+            if *name == "content-type" {
+                request.headers_mut().expect("it is well so far").remove(*name);
+            }
             request = request.header(*name, *value);
         }
         let request = request.body(Full::new(Bytes::from(body))).expect("the request is one");
@@ -129,6 +142,21 @@ impl Shop {
         let (parts, body) = response.into_parts();
         let body = body.collect().await.expect("the answer is whole").to_bytes();
         Reply { status: parts.status.as_u16(), headers: parts.headers, body }
+    }
+
+    /// The head of an answer, and the first piece of its body.
+    pub(super) async fn pay_and_read_first(&self, key: &str, body: &Value) -> (u16, Bytes) {
+        let request = axum::http::Request::post(format!("http://{}/payments", self.address))
+            .header("content-type", "application/json")
+            .header("idempotency-key", format!("\"{key}\""))
+            .header("x-account", ACCOUNT)
+            .body(Full::new(Bytes::from(body.to_string())))
+            .expect("the request is one");
+        let asking = wait_for("an answer of the shop", self.client.request(request));
+        let mut response = asking.await.expect("the shop answers");
+        let frame = wait_for("the first piece", response.body_mut().frame()).await;
+        let data = frame.expect("there is one").expect("it is whole").into_data();
+        (response.status().as_u16(), data.expect("it is data"))
     }
 
     /// A request whose client goes away when this is dropped.
@@ -201,8 +229,8 @@ impl Reply {
     }
 }
 
-fn pool(url: &str) -> Pool {
+fn pool(url: &str, connections_max: usize) -> Pool {
     let config = url.parse().expect("a test server's url");
     let manager = Manager::new(config, NoTls);
-    Pool::builder(manager).max_size(CONNECTIONS_MAX).build().expect("a pool can be built")
+    Pool::builder(manager).max_size(connections_max).build().expect("a pool can be built")
 }

@@ -29,7 +29,7 @@ async fn what_the_pages_show_works_as_it_stands() {
         }
     }
     // THEN none was missed, and what they say has happened
-    assert_eq!(executed, ["sql", "sql", "sql", "go", "java", "json"]);
+    assert_eq!(executed, ["sql", "sql", "sql", "sql", "go", "java", "json"]);
     let counts = ["payment", "outbox.inbox", "outbox.inbox_failure"];
     let mut counted = Vec::new();
     for table in counts {

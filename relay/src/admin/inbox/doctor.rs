@@ -6,7 +6,7 @@ use outbox_inbox::maintenance::{Stats, stats};
 use outbox_inbox::schema::{installed_version, newest_version};
 use tokio_postgres::{Client, Error};
 
-use crate::admin::check::Finding;
+use crate::admin::check::{Finding, Level};
 use crate::schema::Schema;
 
 /// Fewer partitions ahead, and somebody has to look: the weekend is two days long.
@@ -35,7 +35,7 @@ pub async fn doctor(
     windows: &[Window],
 ) -> Result<Vec<Finding>, Error> {
     let mut findings = vec![installed(installed_version(client, schema).await?)];
-    if findings[0].remedy.is_some() {
+    if findings[0].level >= Level::Fail {
         return Ok(findings);
     }
     let stats = stats(client, schema).await?;
@@ -56,6 +56,14 @@ fn installed(version: Option<i32>) -> Finding {
         Some(version) if version < newest_version() => {
             Finding::fail("schema", format!("version {version} is old"), remedy)
         }
+        Some(version) if version > newest_version() => Finding::warn(
+            "schema",
+            format!(
+                "version {version} is newer than this program, which knows {}: what it says below may be incomplete",
+                newest_version()
+            ),
+            "an outbox-relay of the version that ran `inbox init`",
+        ),
         Some(version) => Finding::ok("schema", format!("version {version}")),
     }
 }
@@ -149,9 +157,18 @@ fn retention(kept: Duration, window: &Window) -> Finding {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admin::check::Level;
 
     const DAY: Duration = Duration::from_secs(86_400);
+
+    #[test]
+    fn a_schema_of_another_version_is_never_called_right() {
+        let newest = newest_version();
+        let level = |version| installed(version).level;
+        assert_eq!(level(None), Level::Fail);
+        assert_eq!(level(Some(newest - 1)), Level::Fail);
+        assert_eq!(level(Some(newest)), Level::Ok);
+        assert_eq!(level(Some(newest + 1)), Level::Warn);
+    }
 
     #[test]
     fn what_outlives_the_inbox_is_found() {

@@ -164,6 +164,9 @@ fn render_checked(checked: &[Checked]) -> String {
     }
     let count = |verdict| checked.iter().filter(|checked| checked.verdict == verdict).count();
     let (fresh, duplicate, stale) = (count("fresh"), count("duplicate"), count("stale"));
-    let _ = writeln!(text, "{fresh} fresh, {duplicate} duplicate, {stale} stale");
+    let _ = write!(text, "{fresh} fresh, {duplicate} duplicate, {stale} stale");
+    let rest = checked.len() - fresh - duplicate - stale;
+    // Ids of days that no partition is there for.
+    let _ = if rest > 0 { writeln!(text, ", {rest} unusable") } else { writeln!(text) };
     text
 }
