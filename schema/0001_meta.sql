@@ -18,6 +18,9 @@ COMMENT ON TABLE outbox.migration IS
 CREATE TABLE outbox.meta (
     singleton boolean PRIMARY KEY DEFAULT true CHECK (singleton),
     outbox_id uuid    NOT NULL DEFAULT gen_random_uuid(),
+    -- outbox.place() of the outbox that has this id: a copy has the same id in another
+    -- place, and must not lead. NULL: not noted yet.
+    place     text,
     -- Every message with id < floor has been deleted, or stands in kept.
     floor     bigint  NOT NULL DEFAULT 1 CHECK (floor BETWEEN 1 AND 4611686018427387905),
     -- How many retry rows of class late the keeper ever made: the rows themselves go when delivered.
@@ -37,14 +40,24 @@ INSERT INTO outbox.meta DEFAULT VALUES;
 --               still: retention, sweep, target creation, replay, requeue, rebuild
 -- No target can be called like that, since target names begin with a letter.
 -- SHA-256 and not md5, which a FIPS build of PostgreSQL refuses to compute.
+-- Without the row of outbox.meta there is no key: an error, since NULL would be a lock
+-- that is never held.
 CREATE FUNCTION outbox.lock_key(name text, OUT k1 int, OUT k2 int)
-    LANGUAGE sql STABLE STRICT PARALLEL SAFE
-BEGIN ATOMIC
-    SELECT ('x' || substr(hash.hex, 1, 8))::bit(32)::int,
-           ('x' || substr(hash.hex, 9, 8))::bit(32)::int
-    FROM (
-        SELECT encode(sha256(convert_to(meta.outbox_id::text || '/' || lock_key.name, 'UTF8')), 'hex') AS hex
-        FROM outbox.meta
-    ) AS hash;
-END;
+    LANGUAGE plpgsql STABLE STRICT PARALLEL SAFE
+    SET search_path = pg_catalog, pg_temp
+AS $function$
+DECLARE
+    id  uuid := (SELECT outbox_id FROM outbox.meta);
+    hex text := encode(sha256(convert_to(id::text || '/' || lock_key.name, 'UTF8')), 'hex');
+BEGIN
+    IF hex IS NULL THEN
+        RAISE EXCEPTION USING
+            ERRCODE = 'object_not_in_prerequisite_state',
+            MESSAGE = 'the table meta of the outbox is empty: it was restored without its data',
+            HINT = 'Run `outbox-relay migrate`.';
+    END IF;
+    k1 := ('x' || substr(hex, 1, 8))::bit(32)::int;
+    k2 := ('x' || substr(hex, 9, 8))::bit(32)::int;
+END
+$function$;
 REVOKE ALL ON FUNCTION outbox.lock_key(text) FROM PUBLIC;

@@ -16,9 +16,14 @@ CREATE TABLE outbox.ledger (
     settled    int8multirange NOT NULL DEFAULT '{}',
     marked_at  timestamptz    NOT NULL DEFAULT now(),
     created_at timestamptz    NOT NULL DEFAULT now(),
-    -- Where the identity of outbox.message was when this was written: once it was
-    -- restarted, settled ids mean other messages. NULL: to be noted.
+    -- The file of the sequence of outbox.message when this was written: once the sequence
+    -- was restarted, settled ids mean other messages. NULL: to be noted.
     identity   text,
+    -- Where the settled messages went: the kind of broker, and what the broker itself calls
+    -- the place (the id of a Kafka cluster, the virtual host of RabbitMQ), never an address.
+    -- NULL: not known yet.
+    broker_kind  text,
+    broker_place text,
     -- When the present life of the pipeline began, and how many before it ended
     -- early: a message that ends the process is looked for after several.
     began_at   timestamptz    NOT NULL DEFAULT now(),

@@ -1,6 +1,6 @@
 -- Convenience for writers: SELECT outbox.publish('order.placed', 'order-7', '{"total": 9}').
 --
--- Returns the message id. It is made first and then inserted, because INSERT …
+-- Returns the message id. It is made first and then inserted, because INSERT ...
 -- RETURNING would need the right to SELECT from the outbox.
 -- Overloads by the payload's type: jsonb is sent as its UTF-8 text, text as
 -- UTF-8, bytea as it is. A literal or parameter of no declared type is text,

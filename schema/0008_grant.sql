@@ -22,7 +22,7 @@ REVOKE ALL ON FUNCTION outbox.grant_writer(regrole) FROM PUBLIC;
 
 -- The relay reads and removes messages and keeps the progress. It owns nothing,
 -- inserts no message, and cannot rewrite the audit of what was decided.
--- With pg_read_all_stats (GRANT pg_read_all_stats TO …) it can also name the
+-- With pg_read_all_stats (GRANT pg_read_all_stats TO ...) it can also name the
 -- application and query of a backend that keeps a hole open.
 CREATE FUNCTION outbox.grant_relay(role regrole) RETURNS void
     LANGUAGE plpgsql
@@ -36,9 +36,10 @@ BEGIN
         'GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.ledger, outbox.hole, outbox.retry,'
         ' outbox.dead, outbox.kept, outbox.watermark, outbox.route TO %s', role);
     EXECUTE format('GRANT SELECT, INSERT ON outbox.decision, outbox.displaced TO %s', role);
+    EXECUTE format('GRANT UPDATE (target) ON outbox.displaced TO %s', role);
     EXECUTE format('GRANT SELECT ON outbox.migration, outbox.meta, outbox.message_state TO %s', role);
-    EXECUTE format('GRANT UPDATE (floor, late_rows) ON outbox.meta TO %s', role);
-    EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.lock_key(text), outbox.uuidv7() TO %s', role);
+    EXECUTE format('GRANT UPDATE (floor, late_rows, place) ON outbox.meta TO %s', role);
+    EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.lock_key(text), outbox.place(), outbox.uuidv7() TO %s', role);
 END
 $function$;
 REVOKE ALL ON FUNCTION outbox.grant_relay(regrole) FROM PUBLIC;

@@ -15,6 +15,7 @@ mod daemon;
 mod delivery;
 mod docs;
 mod hostile;
+mod identity;
 mod keeper;
 mod leadership;
 mod ledger;

@@ -4,6 +4,7 @@ pub mod backend;
 pub mod check;
 pub mod dead;
 pub mod hold;
+pub mod identity;
 pub mod inbox;
 pub mod parked;
 pub mod prune;
@@ -37,6 +38,38 @@ pub enum AdminError {
         target: String,
         /// Who holds it; `None` if it let go while it was looked up.
         holder: Option<Backend>,
+    },
+    /// Another target has the name, or left rows under it.
+    #[error(
+        "there is a target {name:?} already: it has rows in {table}\nhint: another name; or `outbox-relay target remove {name} --purge-dead`, if nothing of it is needed"
+    )]
+    NameTaken {
+        /// The name.
+        name: String,
+        /// The first table that has rows of it.
+        table: String,
+    },
+    /// No target can be called like that.
+    #[error(
+        "{name:?} is no name of a target\nhint: a-z, 0-9 and _, beginning with a letter, at most 63"
+    )]
+    NotAName {
+        /// As it was asked for.
+        name: String,
+    },
+    /// A relay works on this database.
+    #[error("a relay works on this database: {}\nhint: stop the relays of this database first", known(.holder.as_ref()))]
+    InUse {
+        /// Who holds one of its locks; `None` if it let go while it was looked up.
+        holder: Option<Backend>,
+    },
+    /// The role may not decide about the identity.
+    #[error(
+        "the identity of the outbox is decided by its owner, {owner}\nhint: connect as that role: --url, as for `outbox-relay migrate`"
+    )]
+    NotOwner {
+        /// The role that owns it.
+        owner: String,
     },
     /// The id of a dead message was drawn again.
     #[error(

@@ -52,6 +52,9 @@ pub enum Command {
     /// Targets in the database.
     #[command(subcommand)]
     Target(command::target::TargetCommand),
+    /// The identity of an outbox that was copied or moved (as its owner).
+    #[command(subcommand)]
+    Identity(command::identity::IdentityCommand),
     /// The record of what is settled.
     #[command(subcommand)]
     Ledger(command::ledger::LedgerCommand),

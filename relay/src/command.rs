@@ -3,6 +3,7 @@
 pub mod check;
 pub mod dead;
 pub mod hold;
+pub mod identity;
 pub mod inbox;
 pub mod ledger;
 pub mod migrate;
@@ -17,6 +18,7 @@ mod decision;
 mod link;
 mod moment;
 mod output;
+mod owner;
 mod table;
 
 use std::future::Future;

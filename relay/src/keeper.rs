@@ -31,6 +31,7 @@ mod meter;
 mod newcomer;
 pub mod retention;
 pub mod sweep;
+mod unlogged;
 pub mod watermark;
 
 /// `application_name` of the keeper's session.
@@ -95,12 +96,20 @@ impl Keeper {
         refuse_pooler(&self.database, APPLICATION_NAME).await?;
         let mut session = Session::connect(&self.database, APPLICATION_NAME).await?;
         let deadline = session.deadline();
-        deadline.answers(3, schema::refuse_misfit(&session, &self.schema)).await??;
+        deadline.answers(4, schema::refuse_misfit(&session, &self.schema)).await??;
         let client: &mut Client = &mut session;
         while !deadline.answer(election::stand(client, &self.schema)).await?? {
             tokio::time::sleep(self.retention.interval).await;
         }
         tracing::info!("elected as keeper");
+        let unlogged = deadline.answer(unlogged::find(client, &self.schema)).await??;
+        if !unlogged.is_empty() {
+            tracing::warn!(
+                tables = unlogged.join(", "),
+                hint = "ALTER TABLE ... SET LOGGED",
+                "tables of the outbox are UNLOGGED: a crash of the server loses messages"
+            );
+        }
         // A keeper that hangs (a stopped process) must not hold the lock for ever.
         let idle_ms = (self.retention.interval * 3 + Duration::from_secs(60)).as_millis();
         let setting = format!("SET idle_session_timeout = {idle_ms}");

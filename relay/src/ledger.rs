@@ -10,11 +10,14 @@ pub mod progress;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::broker::Broker;
 use crate::range::RangeSet;
 
 /// One change of the ledger: everything in it becomes true in one statement, or nothing does.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Mark {
+    /// Where the messages went, if that is to be noted.
+    pub broker: Option<Broker>,
     /// Ids that become settled.
     pub settled: RangeSet,
     /// Ids read past but never seen that are settled as open holes: loaded again at the next start.

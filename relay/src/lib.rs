@@ -20,6 +20,7 @@
 pub mod admin;
 pub mod app;
 pub mod board;
+pub mod broker;
 pub mod cause;
 pub mod cli;
 pub mod command;

@@ -35,6 +35,7 @@ fn execute(cli: Cli) -> Result<(), Failure> {
         Command::Replay(args) => command::block_on(command::replay::run(args, &load()?)),
         Command::Prune(args) => command::block_on(command::prune::run(args, &load()?)),
         Command::Target(args) => command::block_on(command::target::run(args, &load()?)),
+        Command::Identity(args) => command::block_on(command::identity::run(args, load)),
         Command::Inbox(args) => command::block_on(command::inbox::run(args, load)),
         Command::Ledger(args) => command::block_on(command::ledger::run(args, &load()?)),
     }

@@ -220,6 +220,7 @@ async fn run_once<T: Target + 'static>(
         routes_changed,
         retry_rows,
         led,
+        broker,
     } = takeover;
     let name = &context.target.name;
     tracing::info!(
@@ -280,6 +281,8 @@ async fn run_once<T: Target + 'static>(
         tally: Tally::new(name, now),
         meter,
         obstacle: None,
+        broker,
+        broker_news: None,
     };
     let outcome = tokio::select! {
         outcome = steady.run(&mut tasks, &life) => outcome,

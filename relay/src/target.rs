@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use uuid::Uuid;
 
+use crate::broker::Broker;
 use crate::message::{Message, Resent};
 
 /// A standby tries this often to have a broker at hand: nobody waits for it yet.
@@ -144,6 +145,12 @@ pub trait Target: Send {
     /// confirms may take as long as it pleases, and their absence is no sign of an outage.
     fn blocked(&self) -> bool {
         false
+    }
+
+    /// Where this connection leads, as the broker calls it; `None` while there is none, or nothing is
+    /// known of it.
+    fn broker(&self) -> Option<Broker> {
+        None
     }
 
     /// The destinations named by the routes, as far as no row decides about them, that the broker

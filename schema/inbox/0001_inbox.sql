@@ -94,7 +94,7 @@ CREATE TABLE outbox.inbox_audit (
 
 -- Partitions of the days first_day to last_day that are absent and not below the horizon;
 -- how many were made. LIKE and ATTACH take no exclusive lock on the parent, so no
--- claim waits; CREATE TABLE … PARTITION OF would wait for every open handler, and
+-- claim waits; CREATE TABLE ... PARTITION OF would wait for every open handler, and
 -- every claim behind it (measured: 77 ms against 4.5 s).
 CREATE FUNCTION outbox.inbox_ensure(first_day date, last_day date) RETURNS int
     LANGUAGE plpgsql

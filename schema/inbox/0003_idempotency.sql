@@ -1,12 +1,12 @@
 -- Idempotency keys: of HTTP requests, and of message handlers that call somebody outside the database.
 --
 -- Two ways to use a key, never both for one scope:
---   claim … store            in the transaction of the effect: key and effect commit together, no lease
---   begin … checkpoint … finish   a lease, for effects that no transaction holds
+--   claim ... store            in the transaction of the effect: key and effect commit together, no lease
+--   begin ... checkpoint ... finish   a lease, for effects that no transaction holds
 -- Times are the server's clock_timestamp() alone: two hosts never compare their clocks.
 
 CREATE TABLE outbox.idempotency_key (
-    -- Whose key it is: 'POST /payments 1f8c…' (the principal as a hash), or 'consumer:billing'.
+    -- Whose key it is: 'POST /payments 1f8c...' (the principal as a hash), or 'consumer:billing'.
     scope          text COLLATE "C" NOT NULL CHECK (octet_length(scope) BETWEEN 1 AND 400),
     key            text COLLATE "C" NOT NULL CHECK (octet_length(key) BETWEEN 1 AND 255),
     -- What was asked for: the same key with another one is a mistake of the caller's.

@@ -57,6 +57,7 @@ async fn all_is_well() {
     ok    doorbell     a commit wakes an idle relay
     ok    identity     GENERATED ALWAYS, CACHE 1
     ok    durability   a commit is durable when the relay sees it
+    ok    place        the outbox is where its id was made
     ok    ledgers      one for each configured target
     "#);
 }

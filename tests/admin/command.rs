@@ -81,6 +81,11 @@ async fn help() {
         "prune",
         "target",
         "target remove",
+        "target move",
+        "target rename",
+        "identity",
+        "identity renew",
+        "identity keep",
         "ledger",
         "ledger rebuild",
         "inbox",
@@ -499,6 +504,7 @@ async fn migrate_prints_what_follows_a_version() {
     END
     $prologue$;
 
+    UPDATE outbox.meta SET place = outbox.place() WHERE place IS NULL;
     SELECT outbox.install_doorbell();
     COMMIT;
     "#);

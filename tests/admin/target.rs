@@ -159,6 +159,89 @@ async fn an_unknown_target_is_answered_with_those_there_are() {
     assert_eq!(said, "there is no target \"lkae\" in the outbox\nhint: there are: gone, lake");
 }
 
+#[tokio::test]
+async fn a_target_that_moves_forgets_where_it_was() {
+    // GIVEN
+    let mut outbox = busy_outbox().await;
+    outbox.run("UPDATE outbox.ledger SET broker_kind = 'kafka', broker_place = 'old'").await;
+    let ada = Decision { by: Some("ada"), reason: Some("the old cluster is gone") };
+    let known = "SELECT count(*) FROM outbox.ledger
+                 WHERE target = 'lake' AND (broker_kind IS NOT NULL OR broker_place IS NOT NULL)";
+    // WHEN it is only asked THEN nothing changes
+    let asked = target::relocate(&mut outbox.session, &outbox.schema, "lake", &ada, true).await;
+    assert_eq!(asked.unwrap().from.unwrap(), "the Kafka cluster \"old\"");
+    assert_eq!(outbox.count(known).await, 1);
+    // WHEN it is done THEN its progress stays, and who decided it is recorded
+    target::relocate(&mut outbox.session, &outbox.schema, "lake", &ada, false).await.unwrap();
+    assert_eq!(outbox.count(known).await, 0);
+    let kept = "SELECT count(*) FROM outbox.ledger WHERE target = 'lake' AND settled = '{[1,6)}'";
+    assert_eq!(outbox.count(kept).await, 1);
+    let audit = "SELECT count(*) FROM outbox.decision
+                 WHERE command = 'target move' AND target = 'lake' AND decided_by = 'ada'
+                   AND filter->>'from' LIKE '%\"old\"'";
+    assert_eq!(outbox.count(audit).await, 1);
+}
+
+#[tokio::test]
+async fn a_target_is_renamed_with_all_it_has() {
+    // GIVEN
+    let mut outbox = busy_outbox().await;
+    let rows = async |outbox: &Outbox, name: &str| {
+        let mut rows = Vec::new();
+        for table in ["ledger", "hole", "retry", "watermark", "dead"] {
+            let count = format!("SELECT count(*) FROM outbox.{table} WHERE target = '{name}'");
+            rows.push(outbox.count(&count).await);
+        }
+        rows
+    };
+    let before = rows(&outbox, "gone").await;
+    // WHEN
+    let rename =
+        target::rename(&mut outbox.session, &outbox.schema, "gone", "pond", &NOBODY, false);
+    let renamed = rename.await.unwrap();
+    // THEN
+    assert_eq!(rows(&outbox, "pond").await, before);
+    assert_eq!(rows(&outbox, "gone").await, [0; 5]);
+    assert_eq!(renamed.rows, before.iter().sum::<i64>().unsigned_abs());
+    let audit = "SELECT count(*) FROM outbox.decision
+                 WHERE command = 'target rename' AND target = 'pond'
+                   AND filter = '{\"from\": \"gone\", \"to\": \"pond\"}'";
+    assert_eq!(outbox.count(audit).await, 1);
+    // AND no table that says whose a row is was forgotten
+    let target = "SELECT count(*) FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid
+                  WHERE relnamespace = 'outbox'::regnamespace AND relkind = 'r' AND attname = 'target'";
+    assert!(outbox.count(target).await >= 7);
+}
+
+#[tokio::test]
+async fn a_name_that_is_taken_or_none_is_refused() {
+    let mut outbox = busy_outbox().await;
+    for (name, named) in
+        [("lake", "already"), ("Lake", "no name"), ("@keeper", "no name"), ("", "no name")]
+    {
+        let rename =
+            target::rename(&mut outbox.session, &outbox.schema, "gone", name, &NOBODY, false);
+        let refused = rename.await.unwrap_err().to_string();
+        assert!(refused.contains(named) && refused.contains("hint:"), "{refused}");
+    }
+    // A target that was removed has left its dead messages.
+    target::remove(&mut outbox.session, &outbox.schema, "gone", false, &NOBODY, false)
+        .await
+        .unwrap();
+    let rename =
+        target::rename(&mut outbox.session, &outbox.schema, "lake", "gone", &NOBODY, false);
+    assert!(matches!(rename.await, Err(AdminError::NameTaken { .. })));
+    // A relay works on it.
+    let relay = outbox.another().await;
+    relay.run("SELECT pg_advisory_lock(k1, k2) FROM outbox.lock_key('lake')").await;
+    for (from, to) in [("lake", "pond")] {
+        let rename = target::rename(&mut outbox.session, &outbox.schema, from, to, &NOBODY, false);
+        assert!(matches!(rename.await, Err(AdminError::Leased { .. })));
+    }
+    let relocate = target::relocate(&mut outbox.session, &outbox.schema, "lake", &NOBODY, false);
+    assert!(matches!(relocate.await, Err(AdminError::Leased { .. })));
+}
+
 async fn ensure(outbox: &mut Outbox, name: &str, start: Start) -> target::LedgerRow {
     target::ensure(&mut outbox.session, &outbox.schema, name, start).await.unwrap()
 }

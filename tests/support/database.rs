@@ -58,8 +58,13 @@ impl Database {
 
     /// On the server at this url, in this tablespace, without an outbox.
     pub(crate) async fn create_empty_in(server_url: &str, tablespace: &str) -> Self {
+        Self::create_empty_with(server_url, &format!("TABLESPACE {tablespace}")).await
+    }
+
+    /// On the server at this url, with these options, without an outbox.
+    pub(crate) async fn create_empty_with(server_url: &str, options: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        let create = format!("CREATE DATABASE {name} TABLESPACE {tablespace}");
+        let create = format!("CREATE DATABASE {name} {options}");
         Session::connect(server_url).await.run(&create).await;
         let server = match server_url.parse::<tokio_postgres::Config>() {
             Ok(server) => server,
@@ -78,6 +83,15 @@ impl Database {
         let password = String::from_utf8_lossy(server.get_password().unwrap_or_default());
         let url = url(&server, &user, &password, &self.name);
         Self { url, name: self.name.clone(), server }
+    }
+
+    /// Another database of the same server.
+    pub(crate) fn named(&self, name: &str) -> Self {
+        let server = self.server.clone();
+        let user = server.get_user().unwrap_or("postgres").to_owned();
+        let password = String::from_utf8_lossy(server.get_password().unwrap_or_default());
+        let url = url(&server, &user, &password, name);
+        Self { url, name: name.to_owned(), server }
     }
 
     /// A connection as the superuser.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::time::Duration;
 
 use serde::Serialize;
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Transaction};
 
 use super::Schema;
-use super::migration::{Applied, MigrateError, Migration, MigrationSet};
+use super::migration::{self, Applied, MigrateError, Migration, MigrationSet, Ran};
 
 macro_rules! migrations {
     ($($version:literal $name:literal),* $(,)?) => {
@@ -39,7 +39,25 @@ pub struct Report {
     pub version: i32,
     /// What was applied, in order; empty if the database was up to date.
     pub applied: Vec<Applied>,
+    /// Migrations whose records were lost and have been restored: the schema came without its data.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restored: usize,
+    /// New tables for which something (an event trigger) had switched row level security on. It was
+    /// switched off again: it would hide every row from the roles that the grants are for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsecured: Vec<String>,
 }
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
+}
+
+// The row that migration 1 inserts; a restore without data lacks it.
+const HORIZON: &str = "
+INSERT INTO outbox.inbox_horizon (kept_from)
+SELECT (now() AT TIME ZONE 'UTC')::date - 14
+WHERE NOT EXISTS (SELECT FROM outbox.inbox_horizon)";
 
 /// The version that this library needs, and migrates to.
 #[must_use]
@@ -56,8 +74,14 @@ pub async fn migrate(
     schema: &Schema,
     lock_timeout: Duration,
 ) -> Result<Report, MigrateError> {
-    let (applied, ()) = INBOX.run(client, schema, lock_timeout, async |_| Ok(())).await?;
-    Ok(Report { schema: schema.name().to_owned(), version: newest_version(), applied })
+    let finish = async |transaction: &Transaction<'_>| {
+        let inserted = transaction.execute(&schema.sql(HORIZON), &[]).await;
+        inserted.map(drop).map_err(|error| MigrateError::database("looking at the horizon", error))
+    };
+    let Ran { applied, restored, unsecured, finished: () } =
+        INBOX.run(client, schema, lock_timeout, finish).await?;
+    let (schema, version) = (schema.name().to_owned(), newest_version());
+    Ok(Report { schema, version, applied, restored, unsecured })
 }
 
 /// The version that is installed; `None` if there is no inbox in this schema.
@@ -83,6 +107,7 @@ impl fmt::Display for Report {
         for applied in &self.applied {
             writeln!(f, "{applied}")?;
         }
+        migration::write_notes(f, self.restored, &self.unsecured)?;
         let state = if self.applied.is_empty() { "was up to date" } else { "is up to date" };
         write!(f, "inbox in schema {} {state} at version {}", self.schema, self.version)
     }
@@ -91,6 +116,14 @@ impl fmt::Display for Report {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn shipped_sql_is_ascii() {
+        // A database of another encoding cannot hold every character, not even in a comment.
+        for migration in INBOX.migrations {
+            assert!(migration.sql.is_ascii(), "{}", migration.name);
+        }
+    }
 
     #[test]
     fn versions_ascend_from_one_without_a_gap() {

@@ -2,7 +2,9 @@
 //! outbox in the relay.
 
 mod error;
+mod policy;
 mod print;
+mod record;
 mod run;
 
 use std::fmt;
@@ -58,10 +60,26 @@ pub struct Applied {
     pub name: &'static str,
 }
 
+/// What a run did, beside what the caller's last step returned.
+#[derive(Debug)]
+pub struct Ran<T> {
+    /// What was applied, in order.
+    pub applied: Vec<Applied>,
+    /// Migrations whose tables were there and whose records were not (a restore of the schema alone):
+    /// their records were written again.
+    pub restored: usize,
+    /// New tables that came with row level security, which was switched off (see
+    /// [`write_notes`]).
+    pub unsecured: Vec<String>,
+    /// What the last step returned.
+    pub finished: T,
+}
+
 /// A row of the table of what was applied.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Record {
     version: i32,
+    name: String,
     checksum: String,
 }
 
@@ -69,6 +87,12 @@ impl Migration {
     /// SHA-256 of the shipped text, so that it does not depend on the configured name.
     fn checksum(&self) -> String {
         Sha256::digest(self.sql).iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The row that says that it was applied.
+    fn record(&self) -> Record {
+        let &Self { version, name, .. } = self;
+        Record { version, name: name.to_owned(), checksum: self.checksum() }
     }
 }
 
@@ -147,6 +171,32 @@ impl fmt::Display for Applied {
     }
 }
 
+/// The lines of a report about what was found: lost records, and tables under row level security.
+///
+/// # Errors
+/// The formatter's.
+pub fn write_notes(
+    out: &mut impl fmt::Write,
+    restored: usize,
+    unsecured: &[String],
+) -> fmt::Result {
+    if restored > 0 {
+        writeln!(
+            out,
+            "restored  the records of {restored} migrations: the schema came without data"
+        )?;
+    }
+    if !unsecured.is_empty() {
+        writeln!(
+            out,
+            "policies  row level security had been switched on for new tables and was switched off \
+             again: {}",
+            unsecured.join(", ")
+        )?;
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,7 +204,7 @@ mod tests {
 
     fn records() -> Vec<Record> {
         let records = INBOX.migrations.iter();
-        records.map(|m| Record { version: m.version, checksum: m.checksum() }).collect()
+        records.map(Migration::record).collect()
     }
 
     #[test]
@@ -167,7 +217,8 @@ mod tests {
     #[test]
     fn a_history_that_is_not_ours_is_refused() {
         let mut newer = records();
-        newer.push(Record { version: INBOX.newest_version() + 1, checksum: String::new() });
+        let version = INBOX.newest_version() + 1;
+        newer.push(Record { version, name: "future".to_owned(), checksum: String::new() });
         assert!(matches!(INBOX.outstanding(&newer), Err(MigrateError::TooNew { .. })));
 
         let mut edited = records();

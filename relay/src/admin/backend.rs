@@ -85,7 +85,7 @@ JOIN pg_locks AS lock
  AND lock.classid::bigint = key.k1::bigint & 4294967295
  AND lock.objid::bigint = key.k2::bigint & 4294967295
 LEFT JOIN pg_stat_activity AS activity USING (pid)
-WHERE lock.mode = 'ExclusiveLock'
+WHERE lock.mode = 'ExclusiveLock' OR {shared}
 LIMIT 1";
 
 const OLDEST_WRITERS: &str = "
@@ -103,7 +103,29 @@ pub async fn lock_holder(
     schema: &Schema,
     name: &str,
 ) -> Result<Option<Backend>, Error> {
-    let row = client.query_opt(&schema.sql(LOCK_HOLDER), &[&name]).await?;
+    holder(client, schema, name, "false").await
+}
+
+/// The same, also if the lock is held together with others (`@relay/TARGET`).
+///
+/// # Errors
+/// The database's.
+pub async fn any_lock_holder(
+    client: &impl GenericClient,
+    schema: &Schema,
+    name: &str,
+) -> Result<Option<Backend>, Error> {
+    holder(client, schema, name, "lock.pid <> pg_backend_pid()").await
+}
+
+async fn holder(
+    client: &impl GenericClient,
+    schema: &Schema,
+    name: &str,
+    shared: &str,
+) -> Result<Option<Backend>, Error> {
+    let text = schema.sql(&LOCK_HOLDER.replace("{shared}", shared));
+    let row = client.query_opt(&text, &[&name]).await?;
     Ok(row.as_ref().map(Backend::from_row))
 }
 

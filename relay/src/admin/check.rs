@@ -3,12 +3,15 @@
 use serde::Serialize;
 use tokio_postgres::{Client, Error};
 
+use crate::config::TargetConfig;
 use crate::schema::{self, Schema};
 
 mod grant;
 mod guard;
 mod identity;
 mod ledger;
+mod newcomer;
+mod place;
 mod server;
 mod table;
 mod transport;
@@ -108,9 +111,15 @@ pub async fn database(client: &Client, schema: &Schema, targets: &[String]) -> V
     collect(&mut findings, "writers", writer::look(client, schema).await);
     // The first to read a table: without the right to, the finding above says which is missing.
     if findings.iter().all(|finding| finding.subject != "grants" || finding.level < Level::Down) {
+        collect(&mut findings, "place", place::look(client, schema).await);
         collect(&mut findings, "ledgers", ledger::look(client, schema, targets).await);
     }
     findings
+}
+
+/// What targets without a ledger will send. The findings of [`database`] say why it cannot be known.
+pub async fn newcomers(client: &Client, schema: &Schema, targets: &[TargetConfig]) -> Vec<Finding> {
+    newcomer::look(client, schema, targets).await.unwrap_or_default()
 }
 
 /// Appends what was found, or that it could not be; whether nothing of it failed.
@@ -141,14 +150,14 @@ fn unknown(subject: &str, error: &Error) -> Finding {
 async fn version(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error> {
     let subject = "schema";
     let newest = schema::newest_version();
-    let installed = match schema::installed_version(client, schema).await {
+    let found = match schema::found(client, schema).await {
         Err(error) if error.code() == Some(&INSUFFICIENT) => {
             // Which rights are missing is the next thing that is looked at.
             return Ok(vec![Finding::warn(subject, "the version cannot be read", "see grants")]);
         }
-        installed => installed?,
+        found => found?,
     };
-    Ok(vec![match schema::misfit(schema, installed) {
+    Ok(vec![match schema::misfit(schema, found) {
         Some((detail, remedy)) => Finding::fail(subject, detail, remedy),
         None => Finding::ok(subject, format!("{}, version {newest}", schema.name())),
     }])

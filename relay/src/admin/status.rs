@@ -11,7 +11,7 @@ use crate::admin::backend::{self, Backend};
 use crate::admin::parked::{self, Destination};
 use crate::keeper::horizon::{self, Held};
 use crate::keeper::{SCAN_SETTINGS, backlog};
-use crate::schema::Schema;
+use crate::schema::{Place, Schema};
 
 mod rate;
 
@@ -51,6 +51,9 @@ pub struct Status {
     pub held: Held,
     /// Rows the keeper ever found that should not have been there. Must be 0.
     pub late_rows: i64,
+    /// Why no relay leads until a person has decided: the outbox was copied or moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
     /// The relay session that is the keeper.
     pub keeper: Option<Backend>,
     /// The open transactions that may still fill a hole, oldest first; named only if there is one.
@@ -134,6 +137,8 @@ pub async fn status(
     sample: Duration,
 ) -> Result<Status, Error> {
     let before = rate::sample(client, schema).await?;
+    // A role that may not ask where the outbox is sees the rest; `check` says what is missing.
+    let moved = Place::read(client, schema).await.ok().and_then(|place| place.moved());
     let transaction = client
         .build_transaction()
         .isolation_level(IsolationLevel::RepeatableRead)
@@ -142,6 +147,7 @@ pub async fn status(
         .await?;
     transaction.batch_execute(SCAN_SETTINGS).await?;
     let mut status = read(&transaction, schema, configured, keep).await?;
+    status.moved = moved;
     transaction.commit().await?;
     if !sample.is_zero() {
         tokio::time::sleep(sample).await;
@@ -188,6 +194,7 @@ async fn read(
         last_id: horizon.last_id,
         held: horizon.limit().held,
         late_rows: meta.get(1),
+        moved: None,
         keeper,
         writers,
         targets,

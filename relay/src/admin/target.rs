@@ -1,15 +1,21 @@
-//! A target's ledger row: made at start-up, ended by `target remove`.
+//! A target's ledger row: made at start-up, ended by `target remove`, and what `target move` and
+//! `target rename` change of it.
 
+mod relocate;
 mod remove;
+mod rename;
 
 use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient, Transaction};
 use uuid::Uuid;
 
+pub use relocate::{Moved, relocate};
 pub use remove::{Removed, remove};
+pub use rename::{Renamed, rename};
 
 use crate::admin::AdminError;
 use crate::admin::backend;
+use crate::broker::Broker;
 use crate::config::Start;
 use crate::keeper::floor;
 use crate::range::RangeSet;
@@ -24,11 +30,15 @@ pub struct LedgerRow {
     pub epoch: Uuid,
     /// The ids that are settled; those in open holes are among them.
     pub settled: RangeSet,
+    /// Where the settled messages went; `None`: not known yet.
+    pub broker: Option<Broker>,
     /// The target is new: this call made the row.
     pub created: bool,
 }
 
-const READ: &str = "SELECT ctid::text, epoch, settled::text FROM outbox.ledger WHERE target = $1";
+const READ: &str = "
+SELECT ctid::text, epoch, settled::text, broker_kind, broker_place
+FROM outbox.ledger WHERE target = $1";
 
 // [1, floor): what lies below the floor is gone, and was never this target's.
 const CREATE_EARLIEST: &str = "
@@ -108,6 +118,7 @@ pub async fn read(
         ctid: row.get("ctid"),
         epoch: row.get("epoch"),
         settled: settled.parse().expect("a CHECK bounds the ledger to message ids"),
+        broker: Broker::noted(row.get("broker_kind"), row.get("broker_place")),
         created: false,
     }))
 }
@@ -123,13 +134,30 @@ pub(super) async fn claim(
     let Some(ledger) = read(transaction, schema, target).await? else {
         return Err(unknown(transaction, schema, target).await?);
     };
+    lock(transaction, schema, target).await?;
+    Ok(ledger)
+}
+
+/// Takes the lease of a name, whether or not there is such a target.
+async fn lock(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    target: &str,
+) -> Result<(), AdminError> {
     let lock = schema.sql("SELECT pg_try_advisory_xact_lock(k1, k2) FROM outbox.lock_key($1)");
     if transaction.query_one(&lock, &[&target]).await?.get(0) {
-        return Ok(ledger);
+        return Ok(());
     }
     // The holder may have gone since.
     let holder = backend::lock_holder(transaction, schema, target).await?;
     Err(AdminError::Leased { target: target.to_owned(), holder })
+}
+
+/// Whether a target can be called like that (a CHECK of the ledger says the same).
+fn is_name(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_lowercase())
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && name.len() <= 63
 }
 
 /// # Errors

@@ -2,14 +2,17 @@
 
 mod broker;
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
+use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::output;
 use super::table::printable;
 use crate::admin::check::{self, Finding, Level};
+use crate::broker::Broker;
 use crate::cause::Cause;
 use crate::config::Config;
 use crate::database::{DatabaseError, POOLER_HINT, Session, pooler};
@@ -17,6 +20,11 @@ use crate::exit::Failure;
 use crate::schema::Schema;
 
 const SESSION_NAME: &str = "outbox-relay check";
+
+const OUTBOX_ID: &str = "
+SELECT outbox_id FROM outbox.meta WHERE place IS NULL OR place = outbox.place()";
+
+const BROKERS: &str = "SELECT target, broker_kind, broker_place FROM outbox.ledger";
 
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
@@ -33,11 +41,12 @@ pub struct CheckArgs {
 pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
-    let (in_database, outbox_id) = in_database(config).await;
+    let (in_database, known) = in_database(config).await;
     findings.extend(in_database);
     findings.extend(check::in_plain_text(&config.database, &config.targets));
     for target in &config.targets {
-        findings.extend(broker::look(target, outbox_id).await);
+        let noted = known.brokers.get(&target.name);
+        findings.extend(broker::look(target, known.outbox_id, noted).await);
     }
     output::answer(args.json, &findings, || render(&findings))?;
     let failed = findings.iter().filter(|finding| finding.level >= Level::Down).count();
@@ -49,36 +58,56 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// With the outbox's id, if it could be read.
-async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
+/// What the database says about the brokers.
+#[derive(Default)]
+struct Known {
+    /// Names the fences. A copy must not try them: they are those of the original.
+    outbox_id: Option<Uuid>,
+    /// By target: where its messages went.
+    brokers: BTreeMap<String, Broker>,
+}
+
+async fn in_database(config: &Config) -> (Vec<Finding>, Known) {
     let schema: Schema = match config.database.schema.parse() {
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "another `schema` under [database]";
-            return (vec![Finding::fail("configuration", format!("{error}"), remedy)], None);
+            let finding = Finding::fail("configuration", format!("{error}"), remedy);
+            return (vec![finding], Known::default());
         }
     };
     let mut findings = vec![Finding::ok("database", "reachable")];
-    let mut outbox_id = None;
+    let mut known = Known::default();
     match pooler(&config.database, SESSION_NAME).await {
-        Err(error) => return (vec![unreachable(&error)], None),
+        Err(error) => return (vec![unreachable(&error)], known),
         // Everything else might fail for no other reason.
         Ok(Some(detail)) => findings.push(Finding::fail("pooler", detail, POOLER_HINT)),
         Ok(None) => {
             findings.push(Finding::ok("pooler", "none in the way"));
             match Session::connect_any(&config.database, SESSION_NAME).await {
-                Err(error) => return (vec![unreachable(&error)], None),
+                Err(error) => return (vec![unreachable(&error)], known),
                 Ok(session) => {
                     let names: Vec<_> = config.targets.iter().map(|t| t.name.clone()).collect();
                     findings.extend(check::database(&session, &schema, &names).await);
+                    findings.extend(check::newcomers(&session, &schema, &config.targets).await);
                     // Whatever is wrong with it has been said.
-                    let meta = schema.sql("SELECT outbox_id FROM outbox.meta");
-                    outbox_id = session.query_one(&meta, &[]).await.ok().map(|row| row.get(0));
+                    known = look(&session, &schema).await.unwrap_or_default();
                 }
             }
         }
     }
-    (findings, outbox_id)
+    (findings, known)
+}
+
+async fn look(client: &Client, schema: &Schema) -> Result<Known, tokio_postgres::Error> {
+    let outbox_id = client.query_opt(&schema.sql(OUTBOX_ID), &[]).await?.map(|row| row.get(0));
+    let mut brokers = BTreeMap::new();
+    for row in client.query(&schema.sql(BROKERS), &[]).await? {
+        if let Some(broker) = Broker::noted(row.get(1), row.get(2)) {
+            brokers.insert(row.get(0), broker);
+        }
+    }
+    Ok(Known { outbox_id, brokers })
 }
 
 fn unreachable(error: &DatabaseError) -> Finding {

@@ -1,16 +1,16 @@
 //! `outbox-relay migrate`: install or update the schema, as the role that owns it.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::config::{Config, DatabaseConfig, TlsConfig, TlsMode};
+use super::owner::OwnerArgs;
+use crate::config::Config;
 use crate::database::Session;
 use crate::exit::Failure;
-use crate::schema::{self, Doorbell, MigrateError, Options, Report, Schema};
+use crate::schema::{self, Doorbell, MigrateError, Options, Report};
 
 /// Options of `migrate`.
 #[derive(Debug, Args)]
@@ -22,19 +22,8 @@ pub struct MigrateArgs {
     #[arg(long, requires = "print", value_name = "VERSION", default_value_t = 0,
           value_parser = clap::value_parser!(i32).range(0..=i64::from(schema::newest_version())))]
     after: i32,
-    /// The owner's connection, `postgres://owner:password@host/database`; `database.url` of the
-    /// configuration without it.
-    #[arg(long, env = "OUTBOX_RELAY_MIGRATE_URL", hide_env_values = true, value_name = "URL")]
-    url: Option<String>,
-    /// With --url: encrypt, and verify the server's chain and name by the system's roots.
-    #[arg(long, requires = "url")]
-    tls: bool,
-    /// With --url: the same, by the CA in this PEM file.
-    #[arg(long, requires = "url", value_name = "FILE")]
-    ca_file: Option<PathBuf>,
-    /// The PostgreSQL schema that holds the outbox; `database.schema` of the configuration without it.
-    #[arg(long, value_name = "NAME")]
-    schema: Option<Schema>,
+    #[command(flatten)]
+    owner: OwnerArgs,
     /// Whether commits wake an idle relay: `on`, `off`, or `auto`, which leaves it out where
     /// transactions are prepared. It is remembered: without it as was last said, `auto` at first.
     #[arg(long, value_name = "MODE", value_parser = doorbell)]
@@ -68,18 +57,11 @@ pub async fn migrate(
         grant_relay: args.grant_relay,
     };
     if args.print {
-        let schema = args.schema.unwrap_or_default();
+        let schema = args.owner.into_schema();
         write!(std::io::stdout(), "{}", schema::print(&schema, args.after, &options))?;
         return Ok(());
     }
-    let (database, schema) = match args.url {
-        Some(url) => (owner(url, args.tls, args.ca_file), args.schema.unwrap_or_default()),
-        None => {
-            let database = load()?.database;
-            let configured = database.schema.parse().map_err(Failure::configuration)?;
-            (database, args.schema.unwrap_or(configured))
-        }
-    };
+    let (database, schema) = args.owner.resolve(load)?;
     let mut session = Session::connect(&database, "outbox-relay migrate").await?;
     let report = schema::migrate(&mut session, &schema, &options).await.map_err(failure)?;
     print(&report, args.json)
@@ -105,11 +87,33 @@ fn print(report: &Report, json: bool) -> Result<(), Failure> {
     for applied in &report.applied {
         writeln!(out, "applied {:04} {}", applied.version, applied.name)?;
     }
+    if report.restored > 0 {
+        let migrations = report.restored;
+        writeln!(
+            out,
+            "restored the records of {migrations} migrations: the schema came without data"
+        )?;
+    }
+    if !report.unsecured.is_empty() {
+        writeln!(
+            out,
+            "row level security had been switched on for new tables (an event trigger does that) and \
+             was switched off again: {}",
+            report.unsecured.join(", ")
+        )?;
+    }
     writeln!(out, "schema {} is at version {}", report.schema, report.version)?;
     match (report.doorbell.installed, report.doorbell.reason) {
         (true, _) => writeln!(out, "doorbell: installed")?,
         (false, Some(reason)) => writeln!(out, "doorbell: not installed ({reason})")?,
         (false, None) => writeln!(out, "doorbell: not installed")?,
+    }
+    if let Some(moved) = &report.moved {
+        writeln!(
+            out,
+            "warning: no relay leads this outbox: {moved}\nhint: {}",
+            schema::PLACE_HINT
+        )?;
     }
     for role in &report.writers {
         writeln!(out, "granted to {role}: what writers need")?;
@@ -126,21 +130,5 @@ fn doorbell(text: &str) -> Result<Doorbell, String> {
         "on" => Ok(Doorbell::On),
         "off" => Ok(Doorbell::Off),
         _ => Err("it is one of auto, on, off".into()),
-    }
-}
-
-/// At a url of the command line: nothing else of the configuration is known.
-pub(super) fn owner(url: String, tls: bool, ca_file: Option<PathBuf>) -> DatabaseConfig {
-    let verified = tls || ca_file.is_some();
-    let mode = if verified { TlsMode::VerifyFull } else { TlsMode::Disable };
-    DatabaseConfig {
-        url,
-        password: None,
-        schema: schema::DEFAULT_SCHEMA.into(),
-        tls: TlsConfig { mode, ca_file, ..TlsConfig::default() },
-        connect_timeout: Duration::from_secs(10),
-        lock_timeout: schema::DEFAULT_LOCK_TIMEOUT,
-        // A migration may scan a large table; its locks are what is bounded.
-        statement_timeout: Duration::ZERO,
     }
 }

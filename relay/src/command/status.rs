@@ -13,6 +13,7 @@ use crate::admin::status::{self, Count, Status, TargetStatus};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::keeper::horizon::Held;
+use crate::schema::PLACE_HINT;
 
 /// Arguments of `status`.
 #[derive(Debug, clap::Args)]
@@ -145,6 +146,9 @@ pub(super) fn held(held: &Held, configured: impl Fn(&str) -> bool) -> String {
 
 fn warnings(status: &Status, dead_ranges_max: usize) -> Vec<String> {
     let mut warnings = Vec::new();
+    if let Some(moved) = &status.moved {
+        warnings.push(format!("no relay leads: {moved}; hint: {PLACE_HINT}"));
+    }
     if status.late_rows > 0 {
         warnings.push(format!(
             "{} late rows were found so far: given up, and committed; they are delivered out of order",

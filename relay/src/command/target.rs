@@ -1,8 +1,10 @@
-//! `outbox-relay target remove`: ends a target for good.
+//! `outbox-relay target remove | move | rename`: what becomes of a target and its progress.
+
+mod remove;
 
 use super::decision::DecisionArgs;
 use super::{link, output, unless_confirmed};
-use crate::admin::target::{self, Removed};
+use crate::admin::target::{self, Moved, Renamed};
 use crate::config::Config;
 use crate::exit::Failure;
 
@@ -10,17 +12,20 @@ use crate::exit::Failure;
 #[derive(Debug, clap::Subcommand)]
 pub enum TargetCommand {
     /// End a target: delete its ledger, holes, retry rows and watermarks.
-    Remove(RemoveArgs),
+    Remove(remove::RemoveArgs),
+    /// Let a target go on where its configuration leads now, another broker than before: what is
+    /// settled is not sent again.
+    Move(MoveArgs),
+    /// Give a target another name, and its progress with it. Without this a target of a new name
+    /// sends everything again.
+    Rename(RenameArgs),
 }
 
-/// Arguments of `target remove`.
+/// Arguments of `target move`.
 #[derive(Debug, clap::Args)]
-pub struct RemoveArgs {
+pub struct MoveArgs {
     /// The target's name.
     name: String,
-    /// Delete its dead messages as well.
-    #[arg(long)]
-    purge_dead: bool,
     /// Do it; without this, only say what would be done.
     #[arg(long)]
     yes: bool,
@@ -31,39 +36,73 @@ pub struct RemoveArgs {
     json: bool,
 }
 
-/// Removes the target.
+/// Arguments of `target rename`.
+#[derive(Debug, clap::Args)]
+pub struct RenameArgs {
+    /// The target's name.
+    old: String,
+    /// The name that it gets.
+    new: String,
+    /// Do it; without this, only say what would be done.
+    #[arg(long)]
+    yes: bool,
+    #[command(flatten)]
+    decision: DecisionArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// Carries out what was asked for.
 ///
 /// # Errors
-/// A relay works on it; there is no such target; `--yes` is missing (nothing was changed); the
-/// database cannot be reached or refuses.
+/// A relay works on the target; there is no such target; `--yes` is missing (nothing was changed);
+/// the database cannot be reached or refuses.
 pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure> {
-    let TargetCommand::Remove(args) = command;
-    let (mut session, schema) = link::connect(config, "outbox-relay target remove").await?;
-    let (name, dry_run) = (args.name.as_str(), !args.yes);
-    let (purge_dead, decision) = (args.purge_dead, args.decision.decision());
-    let removed = target::remove(&mut session, &schema, name, purge_dead, &decision, dry_run).await;
-    let removed = removed.map_err(link::in_admin)?;
-    let configured = config.targets.iter().any(|target| target.name == args.name);
-    output::answer(args.json, &removed, || render(&args, configured, &removed))?;
+    match command {
+        TargetCommand::Remove(args) => remove::run(args, config).await,
+        TargetCommand::Move(args) => relocate(args, config).await,
+        TargetCommand::Rename(args) => rename(args, config).await,
+    }
+}
+
+async fn relocate(args: MoveArgs, config: &Config) -> Result<(), Failure> {
+    let (mut session, schema) = link::connect(config, "outbox-relay target move").await?;
+    let (name, decision) = (args.name.as_str(), args.decision.decision());
+    let moved = target::relocate(&mut session, &schema, name, &decision, !args.yes).await;
+    let moved = moved.map_err(link::in_admin)?;
+    output::answer(args.json, &moved, || {
+        let Moved { from } = &moved;
+        let from = from.as_deref().unwrap_or("a place that was not known");
+        let (goes, goes_on) = match args.yes {
+            true => ("leaves", "goes on"),
+            false => ("would leave", "would go on"),
+        };
+        format!(
+            "target {name} {goes} {from}\n\
+             its next run {goes_on} where its configuration leads, with what is pending\n"
+        )
+    })?;
     unless_confirmed(args.yes)
 }
 
-fn render(args: &RemoveArgs, configured: bool, removed: &Removed) -> String {
-    let Removed { retry_rows, hole_rows, dead_rows } = removed;
-    let name = &args.name;
-    let (would, never) = match args.yes {
-        true => ("", "are never"),
-        false => ("would be ", "would never be"),
-    };
-    let dead = if args.purge_dead { "deleted" } else { "kept" };
-    let mut text = format!(
-        "target {name} {would}removed\n\
-         {retry_rows} messages set aside for it {never} sent to it\n\
-         {hole_rows} rows of holes {would}deleted\n\
-         {dead_rows} dead messages {would}{dead}\n"
-    );
-    if configured {
-        text.push_str("it is configured: the next run makes it again, as a new target\n");
-    }
-    text
+async fn rename(args: RenameArgs, config: &Config) -> Result<(), Failure> {
+    let (mut session, schema) = link::connect(config, "outbox-relay target rename").await?;
+    let (old, new) = (args.old.as_str(), args.new.as_str());
+    let decision = args.decision.decision();
+    let renamed = target::rename(&mut session, &schema, old, new, &decision, !args.yes).await;
+    let renamed = renamed.map_err(link::in_admin)?;
+    let configured = |name: &str| config.targets.iter().any(|target| target.name == name);
+    output::answer(args.json, &renamed, || {
+        let Renamed { rows } = &renamed;
+        let would = if args.yes { "" } else { "would be " };
+        let mut text = format!("target {old} {would}renamed to {new}: {rows} rows\n");
+        if configured(old) || !configured(new) {
+            text.push_str(&format!(
+                "in the configuration, rename [target.{old}] to [target.{new}] before the next run\n"
+            ));
+        }
+        text
+    })?;
+    unless_confirmed(args.yes)
 }

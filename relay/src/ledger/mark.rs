@@ -14,7 +14,7 @@ use crate::schema::Schema;
 const HOLE_RANGES_MAX: usize = 1_000;
 
 /// Statements of a pen.
-const STATEMENTS: u32 = 9;
+const STATEMENTS: u32 = 10;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -38,6 +38,7 @@ pub struct Statements {
     start: Statement,
     end: Statement,
     tried: Statement,
+    note: Statement,
 }
 
 /// Why a mark was not written.
@@ -64,13 +65,13 @@ impl Statements {
     /// See [`DatabaseError`].
     pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
         let full = FULL.replace("{plain}", PLAIN);
-        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED];
+        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED, NOTE];
         let texts = texts.map(|text| schema.sql(text));
         let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
         let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
-        let [plain, full, find, promote, release, probe, start, end, tried] =
+        let [plain, full, find, promote, release, probe, start, end, tried, note] =
             prepared.try_into().expect("each text is one statement");
-        Ok(Self { plain, full, find, promote, release, probe, start, end, tried })
+        Ok(Self { plain, full, find, promote, release, probe, start, end, tried, note })
     }
 }
 
@@ -90,6 +91,14 @@ impl Marker {
     /// # Errors
     /// See [`MarkError`]; nothing of the mark was written, or the connection is lost.
     pub async fn write(&mut self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
+        if let Some(broker) = mark.broker.take() {
+            // Before what was settled there.
+            let (kind, place) = (broker.kind.as_str(), broker.place);
+            let row = lease
+                .query_opt(&self.statements.note, &[&self.target, &self.epoch, &kind, &place])
+                .await?;
+            self.ctid = row.ok_or(MarkError::Rewritten)?.get(0);
+        }
         if !self.try_write(lease, mark).await? {
             // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
             let row = lease.query_opt(&self.statements.find, &[&self.target]).await?;
@@ -260,6 +269,10 @@ WHERE target = $1 AND epoch = $2 AND (crashes > 0 OR started_id IS NOT NULL OR s
 RETURNING ctid::text";
 
 const TRIED: &str = "UPDATE outbox.route SET tried = true WHERE target = $1 AND NOT tried";
+const NOTE: &str = "
+UPDATE outbox.ledger SET broker_kind = $3, broker_place = $4
+WHERE target = $1 AND epoch = $2
+RETURNING ctid::text";
 
 const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $1";
 

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender};
 
+use crate::broker::Broker;
 use crate::crash;
 use crate::lease::LeaseClock;
 use crate::target::{Broken, ConnectError, Event, Submission, Target};
@@ -31,7 +32,8 @@ pub(super) enum Command {
 /// What the target has to say. `Events` that end with `Broken` leave it disconnected.
 #[derive(Debug)]
 pub(super) enum Report {
-    Connected,
+    /// With where the connection leads, as far as that is known.
+    Connected(Option<Broker>),
     NotConnected(ConnectError),
     Events(Vec<Event>),
     Disconnected,
@@ -125,7 +127,8 @@ async fn step<T: Target>(
                     return Some(Report::Disconnected);
                 };
                 *connected = outcome.is_ok();
-                return Some(outcome.map_or_else(Report::NotConnected, |()| Report::Connected));
+                let connected = |()| Report::Connected(target.broker());
+                return Some(outcome.map_or_else(Report::NotConnected, connected));
             }
         }
     }

@@ -11,6 +11,7 @@ use super::{Context, PipelineError};
 use crate::admin;
 use crate::admin::target::LedgerRow;
 use crate::board::State;
+use crate::broker::Broker;
 use crate::database::{DatabaseError, Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
@@ -19,8 +20,8 @@ use crate::ledger::mark::{Marker, Statements};
 use crate::membership::Led;
 use crate::range::RangeSet;
 use crate::route::Canonical;
-use crate::schema;
 use crate::schema::identity::{self, Stamp};
+use crate::schema::{self, PLACE_HINT, Place, Schema};
 use crate::shutdown::Shutdown;
 use crate::source::{Reader, restarted};
 use crate::target::Target;
@@ -46,6 +47,8 @@ pub(super) struct Takeover {
     pub(super) retry_rows: u64,
     /// This process leads it.
     pub(super) led: Led,
+    /// Where the settled messages went, if that is known.
+    pub(super) broker: Option<Broker>,
 }
 
 /// Waits for the lock and reads where the target stands; `None` if the daemon stops meanwhile. `make` builds the
@@ -118,7 +121,8 @@ async fn win<T: Target>(
         Session::connect_notified(&context.database, &session_name, move |_| notice.notify_one());
     let session = session.await?;
     let deadline = session.deadline();
-    deadline.answers(3, schema::refuse_misfit(&session, &context.schema)).await??;
+    deadline.answers(4, schema::refuse_misfit(&session, &context.schema)).await??;
+    deadline.answers(2, refuse_copy(&session, &context.schema)).await??;
     let reader = Session::connect(&context.database, &context.session_name("reader")).await?;
     if reader.identity().await? != session.identity().await? {
         let reason = "the address showed two servers: connecting anew";
@@ -148,10 +152,25 @@ async fn win<T: Target>(
         None => {
             let (session, start) = (lease.session_mut(), context.target.start);
             let made = Box::pin(admin::target::ensure(session, &context.schema, name, start));
-            deadline.answers(8, made).await??
+            let made = deadline.answers(8, made).await??;
+            let sends_from = made.settled.last().map_or(1, |range| range.end);
+            tracing::info!(target_name = name, sends_from, "the target is new");
+            made
         }
     };
     Ok(Won { lease, ready, known, ledger, led })
+}
+
+/// A copy of an outbox has the locks and the fences of the original: it must not lead.
+async fn refuse_copy(client: &Client, schema: &Schema) -> Result<(), PipelineError> {
+    let place = Place::read(client, schema).await?;
+    if let Some(moved) = place.moved() {
+        return Err(PipelineError::stopped(moved, PLACE_HINT));
+    }
+    if place.noted.is_none() {
+        Place::note(client, schema).await?;
+    }
+    Ok(())
 }
 
 /// Asks everything at once: while it waits for an answer nobody publishes.
@@ -211,6 +230,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         retry_rows,
         lease,
         led,
+        broker: ledger.broker,
     })
 }
 

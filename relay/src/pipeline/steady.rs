@@ -15,6 +15,7 @@ use super::neighbour::Neighbour;
 use super::tally::Tally;
 use super::{Context, PipelineError};
 use crate::board::State;
+use crate::broker::{self, Broker};
 use crate::cause::Cause;
 use crate::crash;
 use crate::flow::Flow;
@@ -70,6 +71,10 @@ pub(super) struct Steady<'a> {
     pub(super) meter: Meter,
     /// What stands in the way of the next row: once all before it is settled, the pipeline stops.
     pub(super) obstacle: Option<PipelineError>,
+    /// Where the settled messages went; `None`: not known yet.
+    pub(super) broker: Option<Broker>,
+    /// What the next mark notes of that.
+    pub(super) broker_news: Option<Broker>,
 }
 
 /// What the loop woke for.
@@ -272,7 +277,8 @@ impl Steady<'_> {
     }
 
     fn take_mark(&mut self, now: Instant) {
-        if let Some(mark) = self.flow.take_mark(now) {
+        if let Some(mut mark) = self.flow.take_mark(now) {
+            mark.broker = self.broker_news.take();
             self.marking = true;
             // The writer's channel holds one mark, and only one is ever under way.
             if self.marks.try_send(mark).is_err() {
@@ -311,10 +317,11 @@ impl Steady<'_> {
         let name = &self.context.target.name;
         match report {
             // It was asked to disconnect meanwhile: that answer is still to come.
-            Report::Connected if !self.link.connected() => {}
-            Report::Connected => {
-                self.context.proven.store(true, Ordering::Relaxed);
+            Report::Connected(_) if !self.link.connected() => {}
+            Report::Connected(broker) => {
                 self.neighbour.answered();
+                self.compare(broker)?;
+                self.context.proven.store(true, Ordering::Relaxed);
                 self.flow.on_connected();
                 self.context.board.set(name, State::Leading);
                 tracing::info!(target_name = name, "connected to the broker");
@@ -340,6 +347,21 @@ impl Steady<'_> {
                 self.link.lost(Instant::now());
             }
             Report::Events(events) => self.on_events(events),
+        }
+        Ok(())
+    }
+
+    /// Before anything is sent: at another broker the ledger means nothing. What is not known yet is
+    /// noted with the next mark, which is the first that counts there.
+    fn compare(&mut self, present: Option<Broker>) -> Result<(), PipelineError> {
+        let Some(present) = present else { return Ok(()) };
+        let name = &self.context.target.name;
+        if let Some((reason, hint)) = broker::refusal(name, self.broker.as_ref(), &present) {
+            return Err(PipelineError::stopped(reason, hint));
+        }
+        if present.is_news(self.broker.as_ref()) {
+            self.broker_news = Some(present.clone());
+            self.broker = Some(present);
         }
         Ok(())
     }

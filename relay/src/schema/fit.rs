@@ -1,33 +1,65 @@
 //! Whether this relay may work on the outbox that is there.
 
-use tokio_postgres::Client;
+use tokio_postgres::{Client, Error};
 
 use super::{Schema, installed_version, newest_version};
 use crate::database::DatabaseError;
+
+/// What stands in the schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// No outbox.
+    Nothing,
+    /// The tables of an outbox without their rows: a restore of the schema alone.
+    Bare,
+    /// An outbox of this version.
+    Version(i32),
+}
+
+// `meta` has one row from its first migration on.
+const IS_BARE: &str = "SELECT to_regclass('outbox.meta') IS NOT NULL";
+
+const HAS_META: &str = "SELECT EXISTS (SELECT FROM outbox.meta)";
 
 // Its ids are drawn by the publisher's sequence, and rows come in the order of its commits.
 const SUBSCRIBED: &str = "
 SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = 'outbox.message'::regclass)";
 
-/// What is wrong with the version that is installed, and the remedy. An older relay would write marks
-/// into tables that it does not know, a newer one into tables that are not there yet.
+/// Looks what stands in the schema.
+///
+/// # Errors
+/// The database's, also when the role may not look into the schema.
+pub async fn found(client: &Client, schema: &Schema) -> Result<Found, Error> {
+    let asked = async |text| Ok(client.query_one(&schema.sql(text), &[]).await?.get::<_, bool>(0));
+    let Some(version) = installed_version(client, schema).await? else {
+        return Ok(if asked(IS_BARE).await? { Found::Bare } else { Found::Nothing });
+    };
+    Ok(if asked(HAS_META).await? { Found::Version(version) } else { Found::Bare })
+}
+
+/// What is wrong with what was found, and the remedy. An older relay would write marks into tables
+/// that it does not know, a newer one into tables that are not there yet.
 #[must_use]
-pub fn misfit(schema: &Schema, installed: Option<i32>) -> Option<(String, &'static str)> {
+pub fn misfit(schema: &Schema, found: Found) -> Option<(String, &'static str)> {
     let (name, newest) = (schema.name(), newest_version());
-    match installed {
-        None => Some((
+    match found {
+        Found::Nothing => Some((
             format!("there is no outbox in schema {name}"),
             "outbox-relay migrate, or another `schema` under [database]",
         )),
-        Some(version) if version < newest => Some((
+        Found::Bare => Some((
+            format!("the outbox in schema {name} was restored without its data"),
+            "outbox-relay migrate, which completes it",
+        )),
+        Found::Version(version) if version < newest => Some((
             format!("{name} has version {version}, this relay needs {newest}"),
             "outbox-relay migrate",
         )),
-        Some(version) if version > newest => Some((
+        Found::Version(version) if version > newest => Some((
             format!("{name} has version {version}, this relay knows {newest}"),
             "use the newest release of outbox-relay on this database",
         )),
-        Some(_) => None,
+        Found::Version(_) => None,
     }
 }
 
@@ -36,8 +68,7 @@ pub fn misfit(schema: &Schema, installed: Option<i32>) -> Option<(String, &'stat
 /// # Errors
 /// `Configuration` with the remedy; else the database's.
 pub async fn refuse_misfit(client: &Client, schema: &Schema) -> Result<(), DatabaseError> {
-    let installed = installed_version(client, schema).await?;
-    if let Some((reason, hint)) = misfit(schema, installed) {
+    if let Some((reason, hint)) = misfit(schema, found(client, schema).await?) {
         return Err(DatabaseError::Configuration { reason, hint: hint.into() });
     }
     if client.query_one(&schema.sql(SUBSCRIBED), &[]).await?.get(0) {
@@ -57,14 +88,15 @@ mod tests {
     #[test]
     fn only_the_version_of_this_relay_fits() {
         let (schema, newest) = (Schema::default(), newest_version());
-        for (installed, named) in [
-            (None, "there is no outbox"),
-            (Some(newest - 1), "this relay needs"),
-            (Some(newest + 1), "this relay knows"),
+        for (found, named) in [
+            (Found::Nothing, "there is no outbox"),
+            (Found::Bare, "restored without its data"),
+            (Found::Version(newest - 1), "this relay needs"),
+            (Found::Version(newest + 1), "this relay knows"),
         ] {
-            let (reason, _) = misfit(&schema, installed).expect(named);
+            let (reason, _) = misfit(&schema, found).expect(named);
             assert!(reason.contains(named), "{reason}");
         }
-        assert_eq!(misfit(&schema, Some(newest)), None);
+        assert_eq!(misfit(&schema, Found::Version(newest)), None);
     }
 }

@@ -3,12 +3,15 @@
 use std::fmt;
 use std::time::Duration;
 
-use outbox_inbox::schema::migration::{Applied, DEFAULT_LOCK_TIMEOUT, MigrateError};
+use outbox_inbox::schema::migration::{
+    Applied, DEFAULT_LOCK_TIMEOUT, MigrateError, Ran, write_notes,
+};
 use serde::Serialize;
 use tokio_postgres::{Client, Transaction};
 
 use super::doorbell::{self, Doorbell, DoorbellReport};
 use super::outbox::{OUTBOX, newest_version};
+use super::place::{PLACE_HINT, Place};
 use super::{DEFAULT_SCHEMA, Schema};
 
 /// What to do beside applying what is outstanding.
@@ -44,12 +47,27 @@ pub struct Report {
     pub version: i32,
     /// What was applied, in order; empty if the database was up to date.
     pub applied: Vec<Applied>,
+    /// Migrations whose records were lost and have been restored: the schema came without its data.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub restored: usize,
+    /// New tables for which something (an event trigger) had switched row level security on. It was
+    /// switched off again: it would hide every row from the roles that the grants are for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub unsecured: Vec<String>,
     /// What became of the doorbell.
     pub doorbell: DoorbellReport,
+    /// Why no relay leads this outbox until a person has decided: it is a copy, or it was moved.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub moved: Option<String>,
     /// Roles that were given a writer's rights.
     pub writers: Vec<String>,
     /// Roles that were given the relay's rights.
     pub relays: Vec<String>,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde hands a reference over")]
+fn is_zero(count: &usize) -> bool {
+    *count == 0
 }
 
 /// Brings the database to the newest version and puts doorbell and rights as the options say. See
@@ -63,23 +81,44 @@ pub async fn migrate(
     options: &Options,
 ) -> Result<Report, MigrateError> {
     let finish = async |transaction: &Transaction<'_>| finish(transaction, schema, options).await;
-    let (applied, doorbell) = OUTBOX.run(client, schema, options.lock_timeout, finish).await?;
+    let ran = OUTBOX.run(client, schema, options.lock_timeout, finish).await?;
+    let Ran { applied, restored, unsecured, finished: (doorbell, moved) } = ran;
     Ok(Report {
         schema: schema.name().to_owned(),
         version: newest_version(),
         applied,
+        restored,
+        unsecured,
         doorbell,
+        moved,
         writers: options.grant_writer.clone(),
         relays: options.grant_relay.clone(),
     })
 }
 
-/// Nothing is outstanding: doorbell and rights are put right.
+// The row that migration 1 inserts; a restore without data lacks it, and gets an id of its own.
+const META: &str = "INSERT INTO outbox.meta DEFAULT VALUES ON CONFLICT DO NOTHING";
+
+const MAY_ASK: &str = "SELECT has_function_privilege('pg_catalog.pg_control_system()', 'EXECUTE')";
+
+/// Nothing is outstanding: identity, doorbell and rights are put right. Also returns what tells that
+/// the outbox was copied or moved.
 async fn finish(
     transaction: &Transaction<'_>,
     schema: &Schema,
     options: &Options,
-) -> Result<DoorbellReport, MigrateError> {
+) -> Result<(DoorbellReport, Option<String>), MigrateError> {
+    let identified = async {
+        transaction.execute(&schema.sql(META), &[]).await?;
+        // Refused to the owner here and there; the relay, which needs it anyhow, notes it then.
+        if !transaction.query_one(MAY_ASK, &[]).await?.get::<_, bool>(0) {
+            return Ok(None);
+        }
+        Place::note(transaction, schema).await?;
+        Ok(Place::read(transaction, schema).await?.moved())
+    };
+    let moved =
+        identified.await.map_err(|error| MigrateError::database("noting the place", error))?;
     let doorbell = doorbell::install(transaction, schema, options.doorbell)
         .await
         .map_err(|error| MigrateError::database("installing the doorbell", error))?;
@@ -95,7 +134,7 @@ async fn finish(
             })?;
         }
     }
-    Ok(doorbell)
+    Ok((doorbell, moved))
 }
 
 /// For people; programs take the JSON form.
@@ -104,6 +143,7 @@ impl fmt::Display for Report {
         for applied in &self.applied {
             writeln!(f, "{applied}")?;
         }
+        write_notes(f, self.restored, &self.unsecured)?;
         let doorbell = &self.doorbell;
         match (doorbell.installed, doorbell.changed, doorbell.reason) {
             (true, true, _) => writeln!(f, "doorbell  installed")?,
@@ -116,6 +156,9 @@ impl fmt::Display for Report {
         }
         for role in &self.relays {
             writeln!(f, "granted   relay {role}")?;
+        }
+        if let Some(moved) = &self.moved {
+            writeln!(f, "warning   {moved}; hint: {PLACE_HINT}")?;
         }
         let state = if self.applied.is_empty() { "was up to date" } else { "is up to date" };
         write!(f, "schema {} {state} at version {}", self.schema, self.version)

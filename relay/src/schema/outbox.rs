@@ -63,6 +63,14 @@ mod tests {
     }
 
     #[test]
+    fn shipped_sql_is_ascii() {
+        // A database of another encoding cannot hold every character, not even in a comment.
+        for migration in OUTBOX.migrations {
+            assert!(migration.sql.is_ascii(), "{}", migration.name);
+        }
+    }
+
+    #[test]
     fn no_migration_destroys_anything() {
         for migration in OUTBOX.migrations {
             for line in migration.sql.lines().filter(|line| !line.trim_start().starts_with("--")) {

@@ -6,12 +6,13 @@ use super::Schema;
 use super::doorbell::Doorbell;
 use super::migrate::Options;
 use super::outbox::OUTBOX;
+use super::place::NOTE;
 
 /// Everything after version `after` (0 = from nothing) as SQL, with doorbell and rights. See
 /// [`MigrationSet::print`](outbox_inbox::schema::migration::MigrationSet::print).
 #[must_use]
 pub fn print(schema: &Schema, after: i32, options: &Options) -> String {
-    let mut last = String::new();
+    let mut last = format!("{};\n", schema.sql(NOTE));
     let mut call = |function: &str, argument: Option<&str>| {
         let text = schema.sql(&format!("SELECT outbox.{function}"));
         let argument = argument.map(literal).unwrap_or_default();

@@ -150,6 +150,10 @@ impl Bell {
                 }
                 () = sleep(PING_INTERVAL) => {
                     installed = answer(doorbell_installed(client, schema)).await?;
+                    if !answer(lock.is_current(client)).await? {
+                        // Writers try the lock of the new id; this one would never be rung.
+                        return Err(SessionError::Renewed);
+                    }
                     if armed && !installed {
                         answer(lock.release(client)).await?;
                         armed = false;
@@ -214,6 +218,8 @@ enum SessionError {
     Closed,
     #[error("the server does not answer")]
     Silent,
+    #[error("the outbox has got another id")]
+    Renewed,
 }
 
 /// A statement of the bell is answered at once or not at all.
@@ -226,10 +232,13 @@ async fn answer<T>(
     }
 }
 
+const KEY: &str = "SELECT k1, k2 FROM outbox.lock_key('@bell')";
+
 /// The bell's advisory lock, for this session.
 struct Lock {
     k1: i32,
     k2: i32,
+    key: Statement,
     take: Statement,
     release: Statement,
 }
@@ -238,14 +247,21 @@ impl Lock {
     /// Listens first: what rings from now on is heard.
     async fn prepare(schema: &Schema, client: &Client) -> Result<Self, tokio_postgres::Error> {
         client.batch_execute(&format!("LISTEN \"{}\"", schema.bell_channel())).await?;
-        let keys = schema.sql("SELECT k1, k2 FROM outbox.lock_key('@bell')");
-        let row = client.query_one(&keys, &[]).await?;
+        let key = client.prepare(&schema.sql(KEY)).await?;
+        let row = client.query_one(&key, &[]).await?;
         Ok(Self {
             k1: row.get(0),
             k2: row.get(1),
+            key,
             take: client.prepare("SELECT pg_try_advisory_lock($1, $2)").await?,
             release: client.prepare("SELECT pg_advisory_unlock($1, $2)").await?,
         })
+    }
+
+    /// Whether it is still the lock that writers try.
+    async fn is_current(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
+        let row = client.query_one(&self.key, &[]).await?;
+        Ok((self.k1, self.k2) == (row.get(0), row.get(1)))
     }
 
     async fn try_take(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {

@@ -29,6 +29,7 @@ use self::publication::{Publication, row_of};
 use self::unseen::Unseen;
 use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
+use crate::broker::{Broker, BrokerKind};
 use crate::config::{AmqpConfig, AmqpFence};
 use crate::route::{Destination, RouteConfig};
 
@@ -151,6 +152,11 @@ impl Target for AmqpTarget {
 
     fn blocked(&self) -> bool {
         self.channel.as_ref().is_some_and(|channel| channel.connection.is_blocked())
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        let place = Some(self.channel.as_ref()?.connection.virtual_host());
+        Some(Broker { kind: BrokerKind::Amqp, place })
     }
 
     async fn missing_destinations(&mut self) -> Vec<String> {

@@ -26,6 +26,7 @@ use self::record::{destination, record};
 use self::transaction::{Ended, Outcome, Transaction};
 use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
+use crate::broker::{Broker, BrokerKind};
 use crate::config::{KafkaConfig, KafkaFence};
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::bury;
@@ -167,6 +168,11 @@ impl Target for KafkaTarget {
             self.drop_aside(producer);
         }
         while self.closing.join_next().await.is_some() {}
+    }
+
+    fn broker(&self) -> Option<Broker> {
+        let place = self.session.as_ref()?.producer.cluster_id().map(str::to_owned);
+        Some(Broker { kind: BrokerKind::Kafka, place })
     }
 
     async fn missing_destinations(&mut self) -> Vec<String> {

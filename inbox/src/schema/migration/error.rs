@@ -51,6 +51,24 @@ pub enum MigrateError {
         /// The highest number that has one.
         installed: i32,
     },
+    /// The tables are there and the record of what made them is not.
+    #[error("the tables of the {} are in schema {schema}, and the record of its migrations is not", set.noun)]
+    Unrecorded {
+        /// What was to be applied.
+        set: &'static MigrationSet,
+        /// The schema.
+        schema: String,
+    },
+    /// Something switches row level security on for new tables, and on again when it is switched off.
+    #[error("row level security is switched on again for new tables of the {}: {}", set.noun, tables.join(", "))]
+    Secured {
+        /// What was to be applied.
+        set: &'static MigrationSet,
+        /// The schema.
+        schema: String,
+        /// The tables.
+        tables: Vec<String>,
+    },
     /// Somebody held a lock for longer than `lock_timeout`.
     #[error("waited too long for a lock while {step}")]
     LockTimeout {
@@ -95,6 +113,16 @@ impl MigrateError {
             Self::Missing { set, .. } => {
                 format!("restore the row of {} from a backup", set.record_table)
             }
+            Self::Unrecorded { set, schema } => format!(
+                "the schema was restored without data and without comments: restore it without \
+                 --no-comments, or with the rows of {schema}.{}; if nothing in it is needed, DROP \
+                 SCHEMA {schema} CASCADE and migrate again",
+                set.record_table
+            ),
+            Self::Secured { schema, .. } => format!(
+                "let the event trigger that does it (\\dy in psql lists them) leave schema {schema} \
+                 alone: grants protect these tables"
+            ),
             Self::LockTimeout { .. } => "end the long transaction on these tables, or the other \
                                          migration, and run it again"
                 .into(),

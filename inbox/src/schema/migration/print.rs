@@ -37,11 +37,15 @@ impl MigrationSet {
 
     fn print_migration(&self, out: &mut String, schema: &Schema, migration: &Migration) {
         let Migration { version, name, sql } = migration;
+        let until = self.migrations.iter().filter(|applied| applied.version <= *version);
+        let records: Vec<_> = until.map(Migration::record).collect();
         write!(
             out,
-            "-- {folder}/{version:04}_{name}.sql\n\n{sql}\n{record}\nVALUES ({version}, '{name}', '{checksum}');\n\n",
+            "-- {folder}/{version:04}_{name}.sql\n\n{sql}\n{unsecure}{record}\nVALUES ({version}, '{name}', '{checksum}');\n{comment};\n\n",
             folder = self.folder,
             sql = schema.sql(sql),
+            unsecure = migration.unsecure(schema),
+            comment = self.comment(schema, &records),
             record = self.sql(schema, "INSERT INTO {records} (version, name, checksum)"),
             checksum = migration.checksum(),
         )

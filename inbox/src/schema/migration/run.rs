@@ -8,10 +8,8 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, IsolationLevel, Transaction};
 
-use super::{Applied, MigrateError, Migration, MigrationSet, Record};
+use super::{Applied, MigrateError, Migration, MigrationSet, Ran, Record};
 use crate::schema::Schema;
-
-const HAS_RECORDS: &str = "SELECT to_regclass('{records}') IS NOT NULL";
 
 impl MigrationSet {
     /// Brings the database to the newest version; then runs `finish` in the last transaction, behind the same lock.
@@ -27,22 +25,23 @@ impl MigrationSet {
         schema: &Schema,
         lock_timeout: Duration,
         finish: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, MigrateError>,
-    ) -> Result<(Vec<Applied>, T), MigrateError> {
+    ) -> Result<Ran<T>, MigrateError> {
         self.check_server(client).await?;
-        let mut applied = Vec::new();
+        let (mut applied, mut restored, mut unsecured) = (Vec::new(), 0, Vec::new());
         loop {
             let transaction = self.begin(client, schema, lock_timeout).await?;
             // Read anew in each transaction: the lock was free between two of them.
-            let records = self.records(&transaction, schema).await?;
+            let (mut records, lost) = self.records(&transaction, schema).await?;
+            restored += lost;
             let Some(migration) = self.outstanding(&records)?.first() else {
                 let finished = finish(&transaction).await?;
                 commit(transaction).await?;
-                return Ok((applied, finished));
+                return Ok(Ran { applied, restored, unsecured, finished });
             };
-            self.apply(&transaction, schema, migration)
-                .await
-                .map_err(|error| MigrateError::database(format!("applying {migration}"), error))?;
+            records.push(migration.record());
+            let mut secured = self.apply(&transaction, schema, migration, &records).await?;
             commit(transaction).await?;
+            unsecured.append(&mut secured);
             applied.push(Applied { version: migration.version, name: migration.name });
         }
     }
@@ -56,8 +55,7 @@ impl MigrationSet {
         client: &Client,
         schema: &Schema,
     ) -> Result<Option<i32>, tokio_postgres::Error> {
-        let found = client.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?;
-        if !found.get::<_, bool>(0) {
+        if !self.has_records(client, schema).await? {
             return Ok(None);
         }
         let text = self.sql(schema, "SELECT max(version) FROM {records}");
@@ -100,38 +98,19 @@ impl MigrationSet {
         begun.await.map_err(|error| MigrateError::database("waiting for the migration lock", error))
     }
 
-    async fn records(
-        &self,
-        transaction: &Transaction<'_>,
-        schema: &Schema,
-    ) -> Result<Vec<Record>, MigrateError> {
-        let read = async {
-            let found = transaction.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?;
-            if !found.get::<_, bool>(0) {
-                return Ok(Vec::new());
-            }
-            let text = self.sql(schema, "SELECT version, checksum FROM {records} ORDER BY version");
-            let rows = transaction.query(&text, &[]).await?;
-            let record =
-                |row: &tokio_postgres::Row| Record { version: row.get(0), checksum: row.get(1) };
-            Ok(rows.iter().map(record).collect())
-        };
-        read.await.map_err(|error| MigrateError::database("reading what was applied", error))
-    }
-
+    /// Returns the tables that came with row level security.
     async fn apply(
-        &self,
+        &'static self,
         transaction: &Transaction<'_>,
         schema: &Schema,
         migration: &Migration,
-    ) -> Result<(), tokio_postgres::Error> {
-        transaction.batch_execute(&schema.sql(migration.sql)).await?;
-        let text = "INSERT INTO {records} (version, name, checksum) VALUES ($1, $2, $3)";
-        let Migration { version, name, .. } = migration;
-        transaction
-            .execute(&self.sql(schema, text), &[version, name, &migration.checksum()])
-            .await?;
-        Ok(())
+        records: &[Record],
+    ) -> Result<Vec<String>, MigrateError> {
+        let failed = |error| MigrateError::database(format!("applying {migration}"), error);
+        transaction.batch_execute(&schema.sql(migration.sql)).await.map_err(failed)?;
+        let secured = self.unsecure(transaction, schema, migration).await?;
+        self.recorded(transaction, schema, records).await.map_err(failed)?;
+        Ok(secured)
     }
 }
 

@@ -21,11 +21,11 @@ const TABLES: [(&str, &[&str]); 12] = [
     ("meta", &["SELECT"]),
 ];
 
-/// Columns of `meta` that retention writes.
-const META_COLUMNS: [&str; 2] = ["floor", "late_rows"];
+/// Columns of `meta` that the relay writes.
+const META_COLUMNS: [&str; 3] = ["floor", "late_rows", "place"];
 
 /// Functions, with the types of their arguments.
-const FUNCTIONS: [(&str, &str); 2] = [("lock_key", "text"), ("uuidv7", "")];
+const FUNCTIONS: [(&str, &str); 3] = [("lock_key", "text"), ("place", ""), ("uuidv7", "")];
 
 // By oid from the catalog: a name would be refused where the right on the schema is missing.
 // A privilege on an object that is not there is null, and counts as missing.

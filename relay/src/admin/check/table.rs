@@ -9,7 +9,7 @@ const TABLES: &str = "
 SELECT relname::text AS name, pg_get_userbyid(relowner)::text AS owner,
        pg_has_role(relowner, 'USAGE') AS owned,
        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) AS superuser,
-       relrowsecurity AS policies, row_security_active(pg_class.oid) AS hides,
+       relpersistence = 'u' AS unlogged, relrowsecurity AS policies, row_security_active(pg_class.oid) AS hides,
        EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = pg_class.oid) AS subscribed
 FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace
 WHERE nspname = $1 AND relkind IN ('r', 'p')
@@ -46,6 +46,15 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
                     remedy,
                 )
             });
+        }
+        if row.get("unlogged") {
+            found.push(Finding::warn(
+                "unlogged",
+                format!(
+                    "{name} is UNLOGGED: a crash of the server empties it, and a standby has none"
+                ),
+                schema.sql(&format!("ALTER TABLE outbox.{name} SET LOGGED")),
+            ));
         }
         if row.get("subscribed") {
             found.push(Finding::fail(

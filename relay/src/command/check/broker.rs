@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use crate::admin::check::Finding;
+use crate::broker::{self, Broker};
 use crate::cause::Cause;
 use crate::config::{AmqpConfig, AmqpFence, BrokerConfig, KafkaConfig, KafkaFence, TargetConfig};
 use crate::target::amqp::AmqpTarget;
@@ -12,7 +13,12 @@ use crate::target::{ConnectError, Target};
 
 /// What there is to say of one target's broker. Nothing is published. `outbox_id` names the fence;
 /// without a database it is not known, and the fence is not tried.
-pub(super) async fn look(target: &TargetConfig, outbox_id: Option<Uuid>) -> Vec<Finding> {
+/// `noted`: where the target's messages went so far.
+pub(super) async fn look(
+    target: &TargetConfig,
+    outbox_id: Option<Uuid>,
+    noted: Option<&Broker>,
+) -> Vec<Finding> {
     let routes = target.routes.clone();
     let name = FenceName::new(outbox_id.unwrap_or_default(), &target.name);
     match &target.broker {
@@ -20,7 +26,7 @@ pub(super) async fn look(target: &TargetConfig, outbox_id: Option<Uuid>) -> Vec<
             let window = target.window_messages_max;
             let open = AmqpConfig { fence: AmqpFence::Off, ..broker.clone() };
             let open = AmqpTarget::new(open, routes, window, name.clone());
-            let mut findings = ask(&target.name, open).await;
+            let mut findings = ask(&target.name, open, noted).await;
             if broker.fence == AmqpFence::ExclusiveQueue && outbox_id.is_some() {
                 let fenced = AmqpTarget::new(broker.clone(), Vec::new(), window, name);
                 findings.extend(try_fence(&target.name, fenced).await);
@@ -30,12 +36,12 @@ pub(super) async fn look(target: &TargetConfig, outbox_id: Option<Uuid>) -> Vec<
         BrokerConfig::Kafka(broker) => {
             // Connecting with the fence would take it from the leader.
             let open = KafkaConfig { fence: KafkaFence::Off, ..broker.clone() };
-            ask(&target.name, KafkaTarget::new(open, routes, name)).await
+            ask(&target.name, KafkaTarget::new(open, routes, name), noted).await
         }
     }
 }
 
-async fn ask(name: &str, mut target: impl Target) -> Vec<Finding> {
+async fn ask(name: &str, mut target: impl Target, noted: Option<&Broker>) -> Vec<Finding> {
     let subject = format!("target {name}");
     match target.connect().await {
         Ok(()) => {}
@@ -50,6 +56,11 @@ async fn ask(name: &str, mut target: impl Target) -> Vec<Finding> {
         }
     }
     let mut findings = vec![Finding::ok(&subject, "broker reachable")];
+    if let Some(present) = target.broker()
+        && let Some((reason, hint)) = broker::refusal(name, noted, &present)
+    {
+        findings.push(Finding::fail(&subject, reason, hint));
+    }
     let remedy = "create it, or correct the route: until then its messages are refused";
     for missing in target.missing_destinations().await {
         findings.push(Finding::fail(&subject, missing, remedy));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anyhow::anyhow;
 
-use crate::command::{link, migrate};
+use crate::command::{link, owner};
 use crate::config::{Config, InboxConfig, default};
 use crate::database::Session;
 use crate::exit::Failure;
@@ -37,7 +37,7 @@ impl PlaceArgs {
         load: impl FnOnce() -> Result<Config, Failure>,
     ) -> Result<InboxConfig, Failure> {
         if let Some(url) = self.url {
-            let mut database = migrate::owner(url, self.tls, self.ca_file);
+            let mut database = owner::at(url, self.tls, self.ca_file);
             database.schema = self.schema.unwrap_or_default().name().to_owned();
             return Ok(InboxConfig {
                 name: "inbox".to_owned(),

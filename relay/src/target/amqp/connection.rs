@@ -38,8 +38,18 @@ use crate::tls;
 /// Shown in RabbitMQ's list of connections.
 const CONNECTION_NAME: &str = "outbox-relay";
 
+/// How often a leader looks whether it still has its fence.
+const FENCE_INTERVAL: Duration = Duration::from_millis(500);
+
 /// A broker that answers nothing is not waited for: nothing depends on a polite end.
 const FAREWELL_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Looks after the fence.
+struct Watch {
+    fence: FenceName,
+    /// Ends when the fence is gone.
+    gone: Pin<Box<dyn Future<Output = Error> + Send>>,
+}
 
 /// An open connection. Dropping it cuts it.
 pub(super) struct Connection {
@@ -51,6 +61,10 @@ pub(super) struct Connection {
     /// Waits for lapin's thread, which ends when the connection does, for whatever reason.
     thread: JoinSet<lapin::Result<()>>,
     frame_bytes_max: usize,
+    /// For questions whose answer may end a channel.
+    side: Channel,
+    /// With a fence.
+    watch: Option<Watch>,
 }
 
 impl Connection {
@@ -127,7 +141,10 @@ impl Connection {
         arguments.insert("x-queue-type".into(), AMQPValue::LongString("classic".into()));
         // `FenceName` is short enough not to panic.
         let declared = self.channel.queue_declare(fence.as_str().into(), options, arguments).await;
-        declared.map(drop).map_err(|error| not_fenced(fence, &error))
+        declared.map_err(|error| not_fenced(fence, &error))?;
+        let gone = Box::pin(watch(self.side.clone(), fence.clone()));
+        self.watch = Some(Watch { fence: fence.clone(), gone });
+        Ok(())
     }
 
     /// Deletes the fence, whatever becomes of the connection: whoever waits for it may have it from now on. Whether
@@ -163,19 +180,30 @@ impl Connection {
         )
         .await?;
         let channel = connection.create_channel().await?;
-        channel.confirm_select(ConfirmSelectOptions::default()).await?;
+        let (confirming, side) = tokio::join!(
+            channel.confirm_select(ConfirmSelectOptions::default()),
+            connection.create_channel()
+        );
+        confirming?;
+        let side = side?;
         let status = connection.status().clone();
         let notices = Box::pin(connection.events_listener());
         let frame_bytes_max = connection.configuration().frame_max() as usize;
         let mut thread = JoinSet::new();
         // The channel keeps the connection open; `run` only waits.
         thread.spawn_blocking(move || connection.run());
-        Ok(Self { socket, channel: Arc::new(channel), status, notices, thread, frame_bytes_max })
+        let (channel, watch) = (Arc::new(channel), None);
+        Ok(Self { socket, channel, status, notices, thread, frame_bytes_max, side, watch })
     }
 
     /// The longest frame that both sides agreed on.
     pub(super) fn frame_bytes_max(&self) -> usize {
         self.frame_bytes_max
+    }
+
+    /// The virtual host that it leads to.
+    pub(super) fn virtual_host(&self) -> String {
+        self.status.vhost().to_string()
     }
 
     /// Whether the broker asked for silence (`connection.blocked`): lapin writes nothing meanwhile.
@@ -212,8 +240,15 @@ impl Connection {
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while let Poll::Ready(Some(notice)) = self.notices.as_mut().poll_next(cx) {
             if let lapin::Event::Error(error) = notice {
-                return Poll::Ready(error);
+                // The loss of the fence may be told here first: no message is to blame for it.
+                let lost = self.watch.as_ref().and_then(|watch| fence_lost(&watch.fence, &error));
+                return Poll::Ready(lost.unwrap_or(error));
             }
+        }
+        if let Some(watch) = &mut self.watch
+            && let Poll::Ready(error) = watch.gone.as_mut().poll(cx)
+        {
+            return Poll::Ready(error);
         }
         match self.thread.poll_join_next(cx) {
             Poll::Ready(Some(Ok(Err(error)))) => Poll::Ready(error),
@@ -227,9 +262,9 @@ impl Connection {
     ///
     /// Cancel safety: a dropped future cuts the connection.
     pub(super) async fn farewell(self) {
-        let Self { socket, channel, mut thread, .. } = self;
-        // The last handle: lapin closes the channel and the connection, and its thread ends.
-        drop(channel);
+        let Self { socket, channel, side, watch, mut thread, .. } = self;
+        // The last handles: lapin closes the channels and the connection, and its thread ends.
+        drop((channel, side, watch));
         let ended = async { while thread.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
             socket.0.cut();
@@ -242,9 +277,9 @@ impl Connection {
     ///
     /// Cancel safety: the socket is cut before the first await.
     pub(super) async fn close(self) {
-        let Self { socket, channel, mut thread, .. } = self;
+        let Self { socket, channel, side, watch, mut thread, .. } = self;
         socket.0.cut();
-        drop(channel);
+        drop((channel, side, watch));
         while thread.join_next().await.is_some() {}
     }
 
@@ -252,6 +287,36 @@ impl Connection {
     pub(super) fn cut(&self) {
         self.socket.0.cut();
     }
+}
+
+/// Asks for the fence again and again, which is also what keeps a policy with `expires` from deleting
+/// it as unused. Ends when the broker says that it is gone. Needs no permission.
+async fn watch(side: Channel, fence: FenceName) -> Error {
+    let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
+    loop {
+        tokio::time::sleep(FENCE_INTERVAL).await;
+        let name = fence.as_str().into();
+        let Err(error) = side.queue_declare(name, options, FieldTable::default()).await else {
+            continue;
+        };
+        if let Some(lost) = fence_lost(&fence, &error) {
+            return lost;
+        }
+        // The connection has ended, and it is told why.
+        std::future::pending::<()>().await;
+    }
+}
+
+/// What to say if the broker says that the fence is gone; `None` if it says something else.
+fn fence_lost(fence: &FenceName, error: &Error) -> Option<Error> {
+    let said = describe(error);
+    let is_protocol = matches!(error.kind(), ErrorKind::ProtocolError(_));
+    (is_protocol && said.contains(fence.as_str())).then(|| {
+        let reason = format!(
+            "the fence was deleted, by a policy with `expires` of less than a second or by hand: {said}"
+        );
+        io::Error::other(reason).into()
+    })
 }
 
 /// An error that only says that channel or connection is no more; the cause was told elsewhere.

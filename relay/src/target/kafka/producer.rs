@@ -66,6 +66,8 @@ pub(super) struct Producer {
     pub(super) inbox: Inbox,
     credentials: Credentials,
     message_bytes_max: String,
+    /// What the brokers call their cluster.
+    cluster_id: Option<String>,
 }
 
 /// A thread that asks a broker on a producer's behalf.
@@ -134,7 +136,11 @@ impl Producer {
             }
         };
         Ok(match on_thread(connecting, ask).await? {
-            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max }),
+            Ok(producer) => {
+                // It has just been told, so this waits for nothing.
+                let cluster_id = producer.client().fetch_cluster_id(Duration::ZERO);
+                Ok(Self { producer, inbox, credentials, message_bytes_max, cluster_id })
+            }
             Err(_) => Err(inbox.news().trouble.take()),
         })
     }
@@ -152,7 +158,7 @@ impl Producer {
         config: &KafkaConfig,
         connecting: &mut Connecting,
     ) -> Result<Self, ConnectError> {
-        let Self { producer, inbox, credentials, message_bytes_max } = self;
+        let Self { producer, inbox, credentials, message_bytes_max, cluster_id } = self;
         let timeout = config.connect_timeout;
         let take = move || {
             producer.init_transactions(timeout)?;
@@ -160,7 +166,7 @@ impl Producer {
             Ok(producer)
         };
         match on_thread(connecting, take).await? {
-            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max }),
+            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max, cluster_id }),
             Err(error) => Err(not_fenced(&error, fence)),
         }
     }
@@ -197,6 +203,11 @@ impl Producer {
         };
         let error = metadata.topics().iter().find(|found| found.name() == topic)?.error()?;
         Some(format!("topic {topic:?}: {}", RDKafkaErrorCode::from(error)))
+    }
+
+    /// The id of the cluster, if its brokers have one.
+    pub(super) fn cluster_id(&self) -> Option<&str> {
+        self.cluster_id.as_deref()
     }
 
     /// The client's own limit for a message, bytes.
