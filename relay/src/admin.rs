@@ -6,6 +6,8 @@ pub mod dead;
 pub mod hold;
 pub mod identity;
 pub mod inbox;
+mod lossy;
+pub mod moment;
 pub mod parked;
 pub mod prune;
 pub mod rebuild;

@@ -157,6 +157,7 @@ async fn status_as_json() {
         "by": "keep",
         "target": "lake"
       },
+      "intruders": [],
       "keeper": null,
       "last_id": 6,
       "late_rows": 0,
@@ -230,6 +231,7 @@ async fn status_as_json() {
           "started": true
         }
       ],
+      "troubles": [],
       "writers": []
     }
     "#);
@@ -359,7 +361,7 @@ async fn dead_list_and_show() {
     topic       order.placed
     type        Order
     key         key-3
-    headers     {"tenant":"a"}
+    headers     {"tenant": "a"}
     payload     6 bytes
     written     2026-01-02T03:04:05Z
     died        2026-01-02T03:04:08Z
@@ -383,9 +385,7 @@ async fn dead_list_and_show() {
       "died_at": "2026-01-02T03:04:08Z",
       "payload_bytes": 6,
       "requeued": false,
-      "headers": {
-        "tenant": "a"
-      }
+      "headers": {"tenant": "a"}
     }
     exit 0
     $ outbox-relay dead show lake 4

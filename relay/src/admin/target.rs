@@ -113,12 +113,12 @@ pub async fn read(
     let Some(row) = client.query_typed_opt(&text, &[(&target, Type::TEXT)]).await? else {
         return Ok(None);
     };
-    let settled: String = row.get("settled");
+    let settled: String = row.try_get("settled")?;
     Ok(Some(LedgerRow {
-        ctid: row.get("ctid"),
-        epoch: row.get("epoch"),
+        ctid: row.try_get("ctid")?,
+        epoch: row.try_get("epoch")?,
         settled: settled.parse().expect("a CHECK bounds the ledger to message ids"),
-        broker: Broker::noted(row.get("broker_kind"), row.get("broker_place")),
+        broker: Broker::noted(row.try_get("broker_kind")?, row.try_get("broker_place")?),
         created: false,
     }))
 }
@@ -145,7 +145,7 @@ async fn lock(
     target: &str,
 ) -> Result<(), AdminError> {
     let lock = schema.sql("SELECT pg_try_advisory_xact_lock(k1, k2) FROM outbox.lock_key($1)");
-    if transaction.query_one(&lock, &[&target]).await?.get(0) {
+    if transaction.query_one(&lock, &[&target]).await?.try_get(0)? {
         return Ok(());
     }
     // The holder may have gone since.
@@ -168,7 +168,7 @@ pub(super) async fn expect(
     target: &str,
 ) -> Result<(), AdminError> {
     let known = schema.sql("SELECT EXISTS (SELECT FROM outbox.ledger WHERE target = $1)");
-    if transaction.query_one(&known, &[&target]).await?.get(0) {
+    if transaction.query_one(&known, &[&target]).await?.try_get(0)? {
         return Ok(());
     }
     Err(unknown(transaction, schema, target).await?)
@@ -181,7 +181,7 @@ pub(super) async fn unknown(
 ) -> Result<AdminError, Error> {
     let names = "SELECT target FROM outbox.ledger ORDER BY target";
     let rows = transaction.query(&schema.sql(names), &[]).await?;
-    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let hint = match names.as_slice() {
         [] => "no target has a ledger yet; `outbox-relay run` makes it".to_owned(),
         names => format!("there are: {}", names.join(", ")),

@@ -118,6 +118,10 @@ fn unreachable(error: &DatabaseError) -> Finding {
             let hint = hint.unwrap_or_else(|| asked.to_owned());
             Finding::down("database", format!("unavailable: {reason}"), hint)
         }
+        DatabaseError::Statement { reason, hint, .. } => {
+            let hint = hint.clone().unwrap_or_else(|| "check again".into());
+            Finding::down("database", reason, hint)
+        }
         DatabaseError::Configuration { reason, hint } => {
             Finding::fail("database", reason, hint.as_ref())
         }

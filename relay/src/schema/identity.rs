@@ -29,7 +29,7 @@ pub(crate) struct Stamp(String);
 impl Stamp {
     /// The stamp of the present identity.
     pub(crate) async fn read(client: &impl GenericClient, schema: &Schema) -> Result<Self, Error> {
-        Ok(Self(client.query_typed_one(&schema.sql(STAMP), &[]).await?.get(0)))
+        Ok(Self(client.query_typed_one(&schema.sql(STAMP), &[]).await?.try_get(0)?))
     }
 
     /// As the ledger keeps it.
@@ -55,7 +55,7 @@ pub(crate) async fn sequence(
     client: &impl GenericClient,
     schema: &Schema,
 ) -> Result<Option<String>, Error> {
-    Ok(client.query_typed_one(&schema.sql(SEQUENCE), &[]).await?.get(0))
+    client.query_typed_one(&schema.sql(SEQUENCE), &[]).await?.try_get(0)
 }
 
 /// `text` with the last id that was drawn, 0 before the first, in place of `{last_id}`, and with the
