@@ -34,7 +34,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON SEQUENCE %s TO %s', pg_get_serial_sequence('outbox.message', 'id'), role);
     EXECUTE format(
         'GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.ledger, outbox.hole, outbox.retry,'
-        ' outbox.dead, outbox.kept, outbox.watermark, outbox.route, outbox.trouble TO %s', role);
+        ' outbox.dead, outbox.kept, outbox.watermark, outbox.route, outbox.trouble,'
+        ' outbox.unrouted TO %s', role);
     EXECUTE format('GRANT SELECT, INSERT ON outbox.decision, outbox.displaced TO %s', role);
     EXECUTE format('GRANT UPDATE (target) ON outbox.displaced TO %s', role);
     EXECUTE format('GRANT SELECT ON outbox.migration, outbox.meta, outbox.message_state TO %s', role);

@@ -20,6 +20,7 @@ use crate::keeper::retention::Round;
 use crate::keeper::spared::Next;
 use crate::keeper::sweep::Position;
 use crate::keeper::trouble::Part;
+use crate::keeper::unrouted::Unrouted;
 use crate::keeper::work::Work;
 use crate::schema::{self, Schema};
 
@@ -38,6 +39,7 @@ mod spared;
 pub mod sweep;
 pub mod trouble;
 mod unlogged;
+pub mod unrouted;
 pub mod watermark;
 mod work;
 
@@ -145,6 +147,7 @@ impl Keeper {
     ) -> Result<Infallible, DatabaseError> {
         let mut meter = Meter::new();
         let mut work = Work::new(&self.retention);
+        let mut unrouted = Unrouted::default();
         let mut look_at = Instant::now();
         let mut newcomer = None;
         // What the predecessor left is looked at once, whole, piece by piece.
@@ -160,14 +163,25 @@ impl Keeper {
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
             work.write(client, &self.schema, deadline, &meter).await?;
-            if self.is_metered && Instant::now() >= look_at {
-                let look = meter::look(client, &self.schema);
+            if Instant::now() >= look_at {
+                if self.is_metered {
+                    let look = meter::look(client, &self.schema);
+                    match deadline.answers(PIECE_STATEMENTS, look).await? {
+                        Ok(looks) => meter.looked(looks),
+                        // Handled here: retention does not depend on what is shown of it.
+                        Err(error) => {
+                            let error = describe(&error);
+                            tracing::warn!(error, "the backlog was not counted for the metrics")
+                        }
+                    }
+                }
+                let look = unrouted.look(client, &self.schema);
                 match deadline.answers(PIECE_STATEMENTS, look).await? {
-                    Ok(looks) => meter.looked(looks),
-                    // Handled here: retention does not depend on what is shown of it.
+                    Ok(topics) => meter.untaken(topics),
+                    // Handled here: retention does not depend on it.
                     Err(error) => {
                         let error = describe(&error);
-                        tracing::warn!(error, "the backlog was not counted for the metrics")
+                        tracing::warn!(error, "topics that no target takes were not looked for")
                     }
                 }
                 look_at = Instant::now() + LOOK_INTERVAL;

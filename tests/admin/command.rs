@@ -184,7 +184,8 @@ async fn status_as_json() {
             "refused": 1
           },
           "settled_per_s": null,
-          "started": true
+          "started": true,
+          "unsent": []
         },
         {
           "configured": true,
@@ -206,7 +207,8 @@ async fn status_as_json() {
           },
           "retry": {},
           "settled_per_s": null,
-          "started": false
+          "started": false,
+          "unsent": []
         },
         {
           "configured": false,
@@ -228,10 +230,12 @@ async fn status_as_json() {
           },
           "retry": {},
           "settled_per_s": null,
-          "started": true
+          "started": true,
+          "unsent": []
         }
       ],
       "troubles": [],
+      "untaken": null,
       "writers": []
     }
     "#);

@@ -15,6 +15,7 @@ mod intruder;
 mod ledger;
 mod newcomer;
 mod place;
+mod route;
 mod server;
 mod table;
 mod transport;
@@ -119,6 +120,7 @@ pub async fn database(client: &Client, schema: &Schema, targets: &[String]) -> V
         collect(&mut findings, "ledgers", ledger::look(client, schema, targets).await);
         collect(&mut findings, "keeper", addition::troubles(client, schema).await);
         collect(&mut findings, "locks", intruder::look(client, schema, targets).await);
+        collect(&mut findings, "routes", route::look(client, schema).await);
     }
     findings
 }

@@ -10,6 +10,7 @@ use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
 use crate::admin::backend::{self, Backend, Intruder};
 use crate::admin::parked::{self, Destination};
+use crate::admin::unrouted::{self, Unsent, Untaken};
 use crate::keeper::horizon::{self, Held};
 use crate::keeper::trouble::{self, Trouble};
 use crate::keeper::{SCAN_SETTINGS, backlog};
@@ -65,6 +66,8 @@ pub struct Status {
     pub troubles: Vec<Trouble>,
     /// Sessions of roles that are no relay's, and hold a lock that only relays take.
     pub intruders: Vec<Intruder>,
+    /// Topics that no target takes; `None` while the routes of a target are unknown.
+    pub untaken: Option<Vec<Untaken>>,
     /// Every target that has a ledger or is configured, by name.
     pub targets: Vec<TargetStatus>,
 }
@@ -88,6 +91,8 @@ pub struct TargetStatus {
     pub retry: BTreeMap<String, i64>,
     /// The parked destinations with the most rows, at most ten.
     pub parked: Vec<Destination>,
+    /// Topics that were settled unsent and that the target's routes take by now.
+    pub unsent: Vec<Unsent>,
     /// Messages that were given up, those that are requeued not among them.
     pub dead: i64,
     /// Ids read past that a transaction may still commit: those that the ledger records, and its gaps
@@ -210,12 +215,14 @@ async fn read(
     let mut writers = backend::writers(client, schema).await?;
     // It deletes, which takes the same lock, and draws no id.
     writers.retain(|writer| keeper.as_ref().is_none_or(|keeper| writer.pid != keeper.pid));
+    let routing = unrouted::routing(client, schema).await?;
     let mut targets = Vec::new();
     for row in client.query(&schema.sql(TARGETS), &[]).await? {
         let mut target = TargetStatus::new(row.try_get("target")?, configured);
         target.started = true;
         target.marked_at = row.try_get("marked_at")?;
         target.dead = row.try_get("dead")?;
+        target.unsent = routing.unsent(&target.name);
         fill(client, schema, &mut target, !writers.is_empty()).await?;
         targets.push(target);
     }
@@ -243,6 +250,7 @@ async fn read(
         writers,
         troubles: trouble::read(client, schema).await?,
         intruders,
+        untaken: routing.untaken(),
         targets,
     })
 }
@@ -285,6 +293,7 @@ impl TargetStatus {
             oldest_pending_s: None,
             retry: BTreeMap::new(),
             parked: Vec::new(),
+            unsent: Vec::new(),
             dead: 0,
             open_holes: Holes::default(),
             dead_ranges: 0,

@@ -22,6 +22,7 @@ pub(super) struct Meter {
     deleted: Counter,
     late: Counter,
     troubles: Gauge,
+    untaken: Gauge,
     /// What was looked up, by target.
     known: BTreeMap<String, Look>,
 }
@@ -68,6 +69,7 @@ pub(super) fn begin() {
     gauge!(metric::KEEPER.name).set(0.0);
     gauge!(metric::KEEPER_SUCCESS.name).set(0.0);
     gauge!(metric::KEEPER_TROUBLES.name).set(0.0);
+    gauge!(metric::UNTAKEN.name).set(f64::NAN);
     counter!(metric::DELETED.name).increment(0);
     counter!(metric::LATE.name).increment(0);
 }
@@ -84,6 +86,7 @@ impl Meter {
             deleted: counter!(metric::DELETED.name),
             late: counter!(metric::LATE.name),
             troubles: gauge!(metric::KEEPER_TROUBLES.name),
+            untaken: gauge!(metric::UNTAKEN.name),
             known: BTreeMap::new(),
         }
     }
@@ -109,6 +112,11 @@ impl Meter {
         self.late.increment(rows);
     }
 
+    /// So many topics are taken by no target; `None`: that cannot be said.
+    pub(super) fn untaken(&self, topics: Option<usize>) {
+        self.untaken.set(topics.map_or(f64::NAN, |topics| topics as f64));
+    }
+
     /// What was looked up; of a target that has gone nothing is known any more.
     pub(super) fn looked(&mut self, looks: BTreeMap<String, Look>) {
         self.known
@@ -127,6 +135,7 @@ impl Drop for Meter {
     fn drop(&mut self) {
         self.elected.set(0.0);
         self.troubles.set(0.0);
+        self.untaken.set(f64::NAN);
         self.looked(BTreeMap::new());
     }
 }

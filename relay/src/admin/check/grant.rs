@@ -6,7 +6,7 @@ use super::Finding;
 use crate::schema::Schema;
 
 /// Table, and the rights on it.
-const TABLES: [(&str, &[&str]); 13] = [
+const TABLES: [(&str, &[&str]); 14] = [
     ("message", &["SELECT", "DELETE"]),
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("hole", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -16,6 +16,7 @@ const TABLES: [(&str, &[&str]); 13] = [
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("route", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("trouble", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("unrouted", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("decision", &["SELECT", "INSERT"]),
     ("displaced", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),

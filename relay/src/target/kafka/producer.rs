@@ -166,7 +166,9 @@ impl Producer {
             Ok(producer)
         };
         match on_thread(connecting, take).await? {
-            Ok(producer) => Ok(Self { producer, inbox, credentials, message_bytes_max, cluster_id }),
+            Ok(producer) => {
+                Ok(Self { producer, inbox, credentials, message_bytes_max, cluster_id })
+            }
             Err(error) => Err(not_fenced(&error, fence)),
         }
     }
