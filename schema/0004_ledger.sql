@@ -185,3 +185,13 @@ CREATE TABLE outbox.watermark (
 
     PRIMARY KEY (target, id)
 );
+
+-- What the database refuses the keeper, one row for each part of its work: a foreign
+-- key or a trigger that was added to the outbox, a full disk. The keeper writes a row
+-- once, and deletes it when that part of its work is done again. `check` and `status` read it.
+CREATE TABLE outbox.trouble (
+    part   text        PRIMARY KEY,
+    since  timestamptz NOT NULL DEFAULT now(),
+    reason text        NOT NULL,
+    hint   text
+);

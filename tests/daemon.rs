@@ -5,5 +5,6 @@ pub(crate) mod http;
 mod log;
 mod misfit;
 mod notify;
+mod refused;
 mod shutdown;
 mod signal;

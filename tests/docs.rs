@@ -5,6 +5,7 @@ mod block;
 mod coverage;
 mod failure;
 mod link;
+mod method;
 mod named;
 mod scene;
 
@@ -44,7 +45,8 @@ async fn the_readme_works_as_it_is_typed() {
 
 /// The pages of the repository.
 fn pages() -> Vec<PathBuf> {
-    let folders = ["", "docs", "docs/inbox"].map(|folder| repository().join(folder));
+    let folders =
+        ["", "docs", "docs/inbox", "docs/reactions"].map(|folder| repository().join(folder));
     let entries = folders.into_iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     let paths = entries.map(|entry| entry.unwrap().path());
     paths.filter(|path| path.extension().is_some_and(|end| end == "md")).collect()

@@ -7,6 +7,7 @@ mod horizon;
 mod newcomer;
 pub(crate) mod outbox;
 mod race;
+mod refused;
 mod retention;
 mod sweep;
 mod watermark;

@@ -5,3 +5,4 @@ mod crowd;
 mod order;
 mod park;
 mod poison;
+mod unreadable;

@@ -11,3 +11,4 @@ mod plan;
 mod read;
 mod retry;
 mod session;
+pub(crate) mod unreadable;

@@ -5,6 +5,8 @@ pub mod check;
 pub mod dead;
 pub mod hold;
 pub mod inbox;
+mod lossy;
+pub mod moment;
 pub mod parked;
 pub mod prune;
 pub mod rebuild;

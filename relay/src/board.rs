@@ -97,8 +97,8 @@ impl Board {
         let _ = self.hopeless.set(false);
     }
 
-    /// Sets the state of a pipeline.
-    pub fn set(&self, target: &str, state: State) {
+    /// Sets the state of a pipeline; whether it was another one before.
+    pub fn set(&self, target: &str, state: State) -> bool {
         self.states.send_if_modified(|states| {
             match states.get_mut(target) {
                 Some(old) if *old != state => *old = state,
@@ -111,7 +111,7 @@ impl Board {
                 let _ = self.hopeless.set(refused);
             }
             true
-        });
+        })
     }
 
     /// Nothing at all can run, and nothing ever did: every pipeline was refused as it is configured

@@ -10,7 +10,6 @@ use std::time::Duration;
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 use tokio_postgres::config::{SslMode, TargetSessionAttrs};
-use tokio_postgres::error::SqlState;
 use tokio_postgres::tls::{MakeTlsConnect, NoTlsStream, TlsStream};
 use tokio_postgres::{AsyncMessage, Client, Connection, NoTls, Socket};
 use tokio_postgres_rustls::MakeRustlsConnect;
@@ -22,10 +21,14 @@ use crate::tls::{self, TlsError};
 
 mod deadline;
 mod pooler;
+pub mod reaction;
 mod refusal;
+mod remedy;
 
 pub use deadline::{Deadline, Silent};
 pub use pooler::{POOLER_HINT, pooler, refuse_pooler};
+pub use reaction::{Reaction, ends_session, reaction};
+pub use remedy::{describe, remedy};
 
 /// A session, with the task that drives it. Dropping it closes the connection.
 #[derive(Debug)]
@@ -59,6 +62,32 @@ pub enum DatabaseError {
         /// What the operator can do.
         hint: Cow<'static, str>,
     },
+    /// One statement failed; the session is as good as before.
+    #[error("{reason}{}", as_hint(.hint.as_deref()))]
+    Statement {
+        /// What it calls for: `Again`, `Resources`, `Refused` or `Data`.
+        reaction: Reaction,
+        /// What the server said.
+        reason: String,
+        /// What the operator can do, where waiting is not all there is.
+        hint: Option<Cow<'static, str>>,
+    },
+}
+
+impl DatabaseError {
+    /// What it calls for.
+    #[must_use]
+    pub fn reaction(&self) -> Reaction {
+        match self {
+            Self::Unavailable(_) => Reaction::Reconnect,
+            Self::Configuration { .. } => Reaction::Misfit,
+            Self::Statement { reaction, .. } => *reaction,
+        }
+    }
+}
+
+fn as_hint(hint: Option<&str>) -> String {
+    hint.map_or_else(String::new, |hint| format!("\nhint: {hint}"))
 }
 
 /// What identifies one server at one time. All connections of a pipeline must show the same, or it
@@ -173,15 +202,15 @@ impl Session {
     /// `Unavailable` for a standby or a lost connection.
     pub async fn identity(&self) -> Result<ServerIdentity, DatabaseError> {
         let recovering = self.client.query_one("SELECT pg_is_in_recovery()", &[]);
-        let recovering: bool = self.deadline.answer(recovering).await??.get(0);
+        let recovering: bool = self.deadline.answer(recovering).await??.try_get(0)?;
         if recovering {
             return Err(DatabaseError::Unavailable("the server is a standby".into()));
         }
         let row = self.deadline.answer(self.client.query_one(IDENTITY, &[])).await??;
         Ok(ServerIdentity {
-            system_identifier: row.get(0),
-            timeline: row.get(1),
-            started_at: row.get(2),
+            system_identifier: row.try_get(0)?,
+            timeline: row.try_get(1)?,
+            started_at: row.try_get(2)?,
         })
     }
 }
@@ -318,37 +347,15 @@ impl From<TlsError> for DatabaseError {
 
 impl From<tokio_postgres::Error> for DatabaseError {
     fn from(error: tokio_postgres::Error) -> Self {
-        let reason = describe(&error);
-        let Some(code) = error.code() else { return Self::Unavailable(reason) };
-        let hint = if *code == SqlState::INSUFFICIENT_PRIVILEGE {
-            "run `outbox-relay migrate --grant-relay ROLE` as the owner; `outbox-relay check` names each missing grant"
-        } else if *code == SqlState::UNDEFINED_TABLE
-            || *code == SqlState::INVALID_SCHEMA_NAME
-            || *code == SqlState::UNDEFINED_COLUMN
-            || *code == SqlState::UNDEFINED_FUNCTION
-        {
-            "run `outbox-relay migrate` with this version of the relay"
-        } else {
-            return Self::Unavailable(reason);
-        };
-        Self::Configuration { reason, hint: hint.into() }
-    }
-}
-
-/// One line: tokio-postgres says only "db error" and keeps what the server said as the cause.
-#[must_use]
-pub fn describe(error: &tokio_postgres::Error) -> String {
-    match error.as_db_error() {
-        Some(said) => format!("{} (SQLSTATE {})", said.message(), said.code().code()),
-        None => {
-            let mut text = error.to_string();
-            let mut cause = std::error::Error::source(error);
-            while let Some(error) = cause {
-                text.push_str(": ");
-                text.push_str(&error.to_string());
-                cause = error.source();
+        let (reason, hint) = (describe(&error), remedy(&error));
+        match reaction(&error) {
+            Reaction::Permission | Reaction::Misfit => {
+                Self::Configuration { reason, hint: hint.unwrap_or_default() }
             }
-            text
+            _ if ends_session(&error) => {
+                Self::Unavailable(format!("{reason}{}", as_hint(hint.as_deref())))
+            }
+            reaction => Self::Statement { reaction, reason, hint },
         }
     }
 }

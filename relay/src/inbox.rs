@@ -8,7 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::cause::Cause;
 use crate::config::InboxConfig;
-use crate::database::{DatabaseError, Session};
+use crate::database::{DatabaseError, Session, describe, ends_session, remedy};
 use crate::schema::Schema;
 
 /// `application_name` of the sessions.
@@ -52,11 +52,25 @@ pub async fn keep(inbox: InboxConfig, schema: Schema, stop: CancellationToken) {
 async fn run(inbox: &InboxConfig, schema: &Schema) -> Result<Stats, DatabaseError> {
     // A session a run: an hour of idleness is longer than most networks keep one.
     let session = Session::connect(&inbox.database, APPLICATION_NAME).await?;
-    if let Some(report) = maintenance::maintain(&session, schema, &inbox.settings()).await? {
-        if let Some(partition) = &report.waiting {
-            tracing::warn!(inbox = inbox.name, partition, "a handler holds an expired partition");
+    match maintenance::maintain(&session, schema, &inbox.settings()).await {
+        Ok(None) => {}
+        Ok(Some(report)) => {
+            if let Some(partition) = &report.waiting {
+                tracing::warn!(
+                    inbox = inbox.name,
+                    partition,
+                    "a handler holds an expired partition"
+                );
+            }
+            tracing::debug!(inbox = inbox.name, ?report, "inbox maintained");
         }
-        tracing::debug!(inbox = inbox.name, ?report, "inbox maintained");
+        // A statement that is refused keeps nobody from seeing how the inbox is.
+        Err(error) if !ends_session(&error) => {
+            let (error, hint) = (describe(&error), remedy(&error));
+            let hint = hint.as_deref();
+            tracing::warn!(inbox = inbox.name, error, hint, "an inbox was not maintained");
+        }
+        Err(error) => return Err(error.into()),
     }
     Ok(stats(&session, schema).await?)
 }

@@ -10,13 +10,17 @@ use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Error, Row};
 use tokio_util::sync::CancellationToken;
 
+use crate::admin::backend;
 use crate::cause::Cause;
 use crate::config::{DatabaseConfig, RetentionConfig};
-use crate::database::{DatabaseError, Deadline, Session, refuse_pooler};
+use crate::database::{DatabaseError, Deadline, Session, describe, refuse_pooler};
 use crate::keeper::horizon::Held;
 use crate::keeper::meter::Meter;
 use crate::keeper::retention::Round;
+use crate::keeper::spared::Next;
 use crate::keeper::sweep::Position;
+use crate::keeper::trouble::Part;
+use crate::keeper::work::Work;
 use crate::schema::{self, Schema};
 
 pub(crate) mod backlog;
@@ -30,8 +34,11 @@ mod late;
 mod meter;
 mod newcomer;
 pub mod retention;
+mod spared;
 pub mod sweep;
+pub mod trouble;
 pub mod watermark;
+mod work;
 
 /// `application_name` of the keeper's session.
 pub const APPLICATION_NAME: &str = "outbox-relay keeper";
@@ -81,10 +88,16 @@ impl Keeper {
             meter::begin();
         }
         let work = async {
+            let mut told = None;
             loop {
+                let begun = Instant::now();
                 let Err(error) = self.serve().await;
-                // Handled here: it is told, and the next session tries again.
-                tracing::warn!(error = %Cause::of(&error), "the keeper lost its session");
+                let error = Cause::of(&error).to_string();
+                // Handled here: it is told (once, if no session comes about), and the next one tries again.
+                if begun.elapsed() > self.retention.interval || told.as_ref() != Some(&error) {
+                    tracing::warn!(error, "the keeper lost its session");
+                    told = Some(error);
+                }
                 tokio::time::sleep(self.retention.interval).await;
             }
         };
@@ -97,7 +110,15 @@ impl Keeper {
         let deadline = session.deadline();
         deadline.answers(3, schema::refuse_misfit(&session, &self.schema)).await??;
         let client: &mut Client = &mut session;
+        let mut told = false;
         while !deadline.answer(election::stand(client, &self.schema)).await?? {
+            let intruders = backend::intruders(&*client, &self.schema, []);
+            let intruders = deadline.answer(intruders).await??;
+            if let Some(intruder) = intruders.first().filter(|_| !told) {
+                let hint = intruder.remedy();
+                tracing::error!(hint, "{intruder}: nothing is deleted meanwhile");
+            }
+            told = !intruders.is_empty();
             tokio::time::sleep(self.retention.interval).await;
         }
         tracing::info!("elected as keeper");
@@ -114,31 +135,40 @@ impl Keeper {
         deadline: Deadline,
     ) -> Result<Infallible, DatabaseError> {
         let mut meter = Meter::new();
+        let mut work = Work::new(&self.retention);
         let mut look_at = Instant::now();
-        let mut told = Held::Nothing;
-        let mut kept = 0;
         let mut newcomer = None;
         // What the predecessor left is looked at once, whole, piece by piece.
         let mut position = Some(Position::default());
         while let Some(at) = position {
-            let sweep = self.sweep(client, at, &meter);
-            position = deadline.answers(PIECE_STATEMENTS, sweep).await??.0;
+            let swept = deadline.answers(PIECE_STATEMENTS, self.sweep(client, at, &meter)).await?;
+            match work.part(Part::Sweep, swept)? {
+                Some((next, _)) => position = next,
+                // From where it stands, with the other work in between.
+                None => break,
+            }
         }
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
+            work.write(client, &self.schema, deadline, &meter).await?;
             if self.is_metered && Instant::now() >= look_at {
                 let look = meter::look(client, &self.schema);
                 match deadline.answers(PIECE_STATEMENTS, look).await? {
                     Ok(looks) => meter.looked(looks),
                     // Handled here: retention does not depend on what is shown of it.
                     Err(error) => {
-                        tracing::warn!(%error, "the backlog was not counted for the metrics")
+                        let error = describe(&error);
+                        tracing::warn!(error, "the backlog was not counted for the metrics")
                     }
                 }
                 look_at = Instant::now() + LOOK_INTERVAL;
             }
             let found = newcomer::find(client, &self.schema, &self.targets);
-            let found = deadline.answer(found).await??;
+            let found = deadline.answer(found).await?;
+            let Some(found) = work.part(Part::Newcomers, found)? else {
+                tokio::time::sleep(self.retention.interval).await;
+                continue;
+            };
             if found != newcomer {
                 if let Some(target) = &found {
                     tracing::warn!(target, "retention waits for a target that has no ledger yet");
@@ -149,31 +179,102 @@ impl Keeper {
                 tokio::time::sleep(self.retention.interval).await;
                 continue;
             }
-            let round = self.retain(client, &mut told);
-            let round = deadline.answers(PIECE_STATEMENTS, round).await??;
-            meter.late(round.late);
-            let piece = kept::piece(client, &self.schema, kept, self.retention.delete_rows_max);
-            let piece = deadline.answers(PIECE_STATEMENTS, piece).await??;
-            kept = piece.next.unwrap_or(0);
-            meter.round(round.floor, round.deleted + piece.deleted, &round.held);
-            let removed = self.remove_dead(client);
-            let removed = deadline.answers(PIECE_STATEMENTS, removed).await??;
+            let mut hurry = false;
+            let round = self.retain(client, deadline, &mut work).await?;
+            let piece = self.delete_kept(client, deadline, &mut work).await?;
+            if let Some(round) = &round {
+                meter.late(round.late);
+                meter.round(round.floor, round.deleted + piece, &round.held);
+                hurry = round.more;
+            }
+            let removed = self.remove_dead(client, deadline, &mut work).await?;
             if Instant::now() >= sweep_at {
                 let sweep = self.sweep(client, position.unwrap_or_default(), &meter);
-                let (next, cost) = deadline.answers(PIECE_STATEMENTS, sweep).await??;
-                position = next;
-                sweep_at = Instant::now() + SWEEP_INTERVAL_MIN.max(cost * SWEEP_COST_FACTOR);
+                let swept = deadline.answers(PIECE_STATEMENTS, sweep).await?;
+                let mut pause = SWEEP_INTERVAL_MIN;
+                if let Some((next, cost)) = work.part(Part::Sweep, swept)? {
+                    position = next;
+                    pause = pause.max(cost * SWEEP_COST_FACTOR);
+                }
+                sweep_at = Instant::now() + pause;
             }
             // A piece that freed nothing is no reason to hurry: millions may be kept for a parked target.
-            if !round.more && piece.deleted == 0 && removed == 0 {
+            if !hurry && piece == 0 && removed == 0 {
+                work.write(client, &self.schema, deadline, &meter).await?;
                 tokio::time::sleep(self.retention.interval).await;
             }
         }
     }
 
-    async fn retain(&self, client: &mut Client, told: &mut Held) -> Result<Round, Error> {
-        let round =
-            retention::round(client, &self.schema, &self.retention, self.dead_ranges_max).await?;
+    /// A round of retention, around rows that the database refuses to delete: they are kept below the
+    /// floor, as those are that a retry row needs.
+    async fn retain(
+        &self,
+        client: &mut Client,
+        deadline: Deadline,
+        work: &mut Work,
+    ) -> Result<Option<Round>, DatabaseError> {
+        let schema = &self.schema;
+        loop {
+            let rows_max = work.retention.rows();
+            let config = RetentionConfig { delete_rows_max: rows_max, ..self.retention.clone() };
+            let spared = work.retention.ids();
+            let round = retention::round(client, schema, &config, self.dead_ranges_max, &spared);
+            match deadline.answers(PIECE_STATEMENTS, round).await? {
+                Ok(round) => {
+                    work.retention.went_well();
+                    self.say(&round, &mut work.told);
+                    // What was left out stands in `kept` now, and is that part's.
+                    work.part::<()>(Part::Retention, Ok(()))?;
+                    return Ok(Some(round));
+                }
+                Err(error) => match work.retention.failed(&error) {
+                    Next::Fewer => {}
+                    Next::Name => {
+                        let next = deadline.answer(retention::next_id(client, schema)).await??;
+                        match next.filter(|&id| work.retention.spare(id)) {
+                            Some(id) => work.left_out(Part::Kept, &error, id),
+                            None => return work.part(Part::Retention, Err(error)),
+                        }
+                    }
+                    Next::Give => return work.part(Part::Retention, Err(error)),
+                },
+            }
+        }
+    }
+
+    async fn delete_kept(
+        &self,
+        client: &mut Client,
+        deadline: Deadline,
+        work: &mut Work,
+    ) -> Result<u64, DatabaseError> {
+        let schema = &self.schema;
+        loop {
+            let (from, rows_max, spared) = (work.kept_from, work.kept.rows(), work.kept.ids());
+            let piece = kept::piece(client, schema, from, rows_max, &spared);
+            match deadline.answers(PIECE_STATEMENTS, piece).await? {
+                Ok(piece) => {
+                    work.kept.went_well();
+                    work.kept_passed(&piece);
+                    return Ok(piece.deleted);
+                }
+                Err(error) => match work.kept.failed(&error) {
+                    Next::Fewer => {}
+                    Next::Name => {
+                        let next = kept::next_id(client, schema, from);
+                        match deadline.answer(next).await??.filter(|&id| work.kept.spare(id)) {
+                            Some(id) => work.left_out(Part::Kept, &error, id),
+                            None => return Ok(work.part(Part::Kept, Err(error))?.unwrap_or(0)),
+                        }
+                    }
+                    Next::Give => return Ok(work.part(Part::Kept, Err(error))?.unwrap_or(0)),
+                },
+            }
+        }
+    }
+
+    fn say(&self, round: &Round, told: &mut Held) {
         if round.floor > round.floor_before {
             tracing::debug!(
                 floor = round.floor,
@@ -193,16 +294,42 @@ impl Keeper {
             tell(&round.held);
             told.clone_from(&round.held);
         }
-        Ok(round)
     }
 
-    async fn remove_dead(&self, client: &mut Client) -> Result<u64, Error> {
-        let Some(age) = self.retention.dead else { return Ok(0) };
-        let rows = dead::piece(client, &self.schema, age, self.retention.delete_rows_max).await?;
-        if rows > 0 {
-            tracing::info!(rows, "dead messages removed, as [retention] dead says");
+    async fn remove_dead(
+        &self,
+        client: &mut Client,
+        deadline: Deadline,
+        work: &mut Work,
+    ) -> Result<u64, DatabaseError> {
+        let (Some(age), schema) = (self.retention.dead, &self.schema) else { return Ok(0) };
+        loop {
+            let spared = work.dead.ids();
+            let piece = dead::piece(client, schema, age, work.dead.rows(), &spared);
+            match deadline.answers(PIECE_STATEMENTS, piece).await? {
+                Ok(rows) => {
+                    work.dead.went_well();
+                    if rows > 0 {
+                        tracing::info!(rows, "dead messages removed, as [retention] dead says");
+                    }
+                    if spared.is_empty() {
+                        work.part::<()>(Part::Dead, Ok(()))?;
+                    }
+                    return Ok(rows);
+                }
+                Err(error) => match work.dead.failed(&error) {
+                    Next::Fewer => {}
+                    Next::Name => {
+                        let next = dead::next_id(client, schema, age, &spared);
+                        match deadline.answer(next).await??.filter(|&id| work.dead.spare(id)) {
+                            Some(id) => work.left_out(Part::Dead, &error, id),
+                            None => return Ok(work.part(Part::Dead, Err(error))?.unwrap_or(0)),
+                        }
+                    }
+                    Next::Give => return Ok(work.part(Part::Dead, Err(error))?.unwrap_or(0)),
+                },
+            }
         }
-        Ok(rows)
     }
 
     async fn sweep(
@@ -245,6 +372,6 @@ fn tell(held: &Held) {
     }
 }
 
-fn count(row: &Row, column: &str) -> u64 {
-    u64::try_from(row.get::<_, i64>(column)).unwrap_or(0)
+fn count(row: &Row, column: &str) -> Result<u64, Error> {
+    Ok(u64::try_from(row.try_get::<_, i64>(column)?).unwrap_or(0))
 }

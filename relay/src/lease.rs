@@ -43,7 +43,7 @@ impl Lease {
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&name, Type::TEXT), (&ttl_ms, Type::TEXT)];
         let tried = session.query_typed_one(&text, &parameters);
-        let taken: bool = session.deadline().answer(tried).await??.get(0);
+        let taken: bool = session.deadline().answer(tried).await??.try_get(0)?;
         Ok(taken.then_some(clock))
     }
 

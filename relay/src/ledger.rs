@@ -153,6 +153,8 @@ pub struct Buried {
     pub attempts: u32,
     /// For people: what refused it, with the limit and the actual size where there is one.
     pub reason: String,
+    /// Its content cannot be copied: the row in `dead` goes without it.
+    pub bare: bool,
 }
 
 impl Buried {

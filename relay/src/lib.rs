@@ -39,6 +39,7 @@ pub mod membership;
 pub mod message;
 pub mod notify;
 pub mod pipeline;
+pub mod printable;
 pub mod range;
 pub mod route;
 pub mod schema;

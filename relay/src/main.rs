@@ -7,6 +7,7 @@ use outbox_relay::cli::{Cli, Command};
 use outbox_relay::command;
 use outbox_relay::config::Config;
 use outbox_relay::exit::Failure;
+use outbox_relay::printable::escaped_lines;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
@@ -14,10 +15,9 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             // Standard error may be closed; the exit code says it all the same.
-            let _ = std::io::Write::write_fmt(
-                &mut std::io::stderr(),
-                format_args!("error: {failure}\n"),
-            );
+            let text = format!("error: {failure}\n");
+            let _ =
+                std::io::Write::write_all(&mut std::io::stderr(), escaped_lines(&text).as_bytes());
             failure.code()
         }
     }

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::sync::{Notify, watch};
-use tokio_postgres::Statement;
+use tokio_postgres::{Client, Error, Row, Statement};
 use tokio_util::sync::CancellationToken;
 
 use self::share::Balance;
@@ -81,9 +81,16 @@ impl Membership {
     ///
     /// Cancel safety: dropped at any point, the server ends the membership with the session.
     pub async fn run(self, leave: CancellationToken) {
+        let mut told = None;
         while !leave.is_cancelled() {
+            let since = Instant::now();
             if let Err(error) = self.session(&leave).await {
-                tracing::warn!(error = %Cause::of(&error), "not known who else relays: keeping what is led");
+                let error = Cause::of(&error).to_string();
+                // A right that is missing is missing at every try: that is news once.
+                if since.elapsed() > RECONNECT_PAUSE || told.as_ref() != Some(&error) {
+                    tracing::warn!(error, "not known who else relays: keeping what is led");
+                    told = Some(error);
+                }
             }
             self.relays.send_replace(None);
             leave.run_until_cancelled(tokio::time::sleep(RECONNECT_PAUSE)).await;
@@ -132,10 +139,7 @@ impl Membership {
             let rows = tokio::time::timeout(self.lease.ttl, session.query(count, &[&self.targets]))
                 .await
                 .map_err(|_| DatabaseError::Unavailable("no answer".into()))??;
-            let relays: Relays = rows
-                .iter()
-                .map(|row| (row.get(0), usize::try_from(row.get::<_, i64>(1)).unwrap_or(0)))
-                .collect();
+            let relays = relays(&rows)?;
             self.relays.send_if_modified(|known| {
                 let news = known.as_ref() != Some(&relays);
                 if news {
@@ -215,20 +219,38 @@ fn lock(leading: &Leading) -> MutexGuard<'_, BTreeMap<String, CancellationToken>
     leading.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+fn relays(rows: &[Row]) -> Result<Relays, Error> {
+    let count =
+        |row: &Row| Ok((row.try_get(0)?, usize::try_from(row.try_get::<_, i64>(1)?).unwrap_or(0)));
+    rows.iter().map(count).collect()
+}
+
+/// How many relays there are for each of these targets.
+///
+/// # Errors
+/// The database's.
+pub async fn count(client: &Client, schema: &Schema, targets: &[String]) -> Result<Relays, Error> {
+    relays(&client.query(&schema.sql(COUNT), &[&targets]).await?)
+}
+
 // `@` and `/`: no target, and no other lock, has such a name.
 const JOIN: &str = "
 SELECT pg_try_advisory_lock_shared(key.k1, key.k2)
 FROM unnest($1::text[]) AS target (name), outbox.lock_key('@relay/' || target.name) AS key";
 
-// A key of two numbers shows as classid, objid and 2.
+// A key of two numbers shows as classid, objid and 2. Any login can take such a lock: only roles with
+// a relay's rights count.
 const COUNT: &str = "
-SELECT target.name, count(held.pid)
+SELECT target.name, count(held.pid) FILTER (WHERE has_table_privilege(
+    activity.usesysid, to_regclass('outbox.ledger')::oid, 'UPDATE'
+))
 FROM unnest($1::text[]) AS target (name)
 CROSS JOIN outbox.lock_key('@relay/' || target.name) AS key
 LEFT JOIN pg_locks AS held
     ON held.locktype = 'advisory' AND held.objsubid = 2 AND held.mode = 'ShareLock' AND held.granted
     AND held.database = (SELECT oid FROM pg_database WHERE datname = current_database())
     AND held.classid = key.k1::oid AND held.objid = key.k2::oid
+LEFT JOIN pg_stat_activity AS activity ON activity.pid = held.pid
 GROUP BY target.name";
 
 const LEAVE: &str = "SELECT pg_advisory_unlock_all(); NOTIFY \"{channel}\"";

@@ -52,6 +52,8 @@ struct Has {
     kind: bool,
     headers: bool,
     payload: bool,
+    /// The row could not be read, and `headers` is the reason.
+    reason: bool,
 }
 
 impl Message {
@@ -94,9 +96,24 @@ impl Message {
                 kind: parts.kind.is_some(),
                 headers: parts.headers.is_some(),
                 payload: parts.payload.is_some(),
+                reason: false,
             },
             oversize_bytes: parts.oversize_bytes.and_then(NonZeroU64::new),
         }
+    }
+
+    /// A row that cannot be read, with what can be read of it: it is buried with the reason.
+    #[must_use]
+    pub fn unreadable(parts: Parts<'_>, reason: &str) -> Self {
+        let mut message = Self::new(Parts { headers: Some(reason), payload: None, ..parts });
+        message.has = Has { headers: false, reason: true, ..message.has };
+        message
+    }
+
+    /// Why the row could not be read.
+    #[must_use]
+    pub fn unreadable_reason(&self) -> Option<&str> {
+        self.has.reason.then(|| self.text(self.kind_end, self.headers_end))
     }
 
     /// The row's id: its place in the outbox. Never a message identity (a restored database reuses it).

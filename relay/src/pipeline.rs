@@ -14,13 +14,14 @@ mod neighbour;
 mod start;
 mod steady;
 mod tally;
+mod trouble;
 mod writer;
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 
 pub use error::PipelineError;
@@ -44,6 +45,7 @@ use meter::Meter;
 use start::{Takeover, take_over};
 use steady::Steady;
 use tally::Tally;
+use trouble::Trouble;
 use writer::{Farewell, write_marks};
 
 /// What a pipeline is made of, apart from its target.
@@ -237,6 +239,8 @@ async fn run_once<T: Target + 'static>(
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let meter = Meter::new(name, reader.status());
+    let (mark_trouble, seen) = watch::channel(None);
+    let trouble = Trouble::new(seen, reader.status());
     let (commands, command_queue) = mpsc::unbounded_channel();
     let (report_queue, reports) = mpsc::unbounded_channel();
     let (marks, mark_queue) = mpsc::channel(1);
@@ -252,7 +256,9 @@ async fn run_once<T: Target + 'static>(
         board: context.board.clone(),
         stop: shutdown.stop.clone(),
     };
-    tasks.spawn(write_marks(lease, marker, ping_interval, mark_queue, marked_queue, farewell));
+    let writing =
+        write_marks(lease, marker, ping_interval, mark_queue, marked_queue, mark_trouble, farewell);
+    tasks.spawn(writing);
     let life = Shutdown { stop: shutdown.stop.child_token(), abort: shutdown.abort.child_token() };
     // On its own: it must have disconnected before this life is over, whatever became of the others.
     let mut publishing = JoinSet::new();
@@ -279,6 +285,7 @@ async fn run_once<T: Target + 'static>(
         retry_at: now,
         tally: Tally::new(name, now),
         meter,
+        trouble,
         obstacle: None,
     };
     let outcome = tokio::select! {

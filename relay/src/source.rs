@@ -11,6 +11,7 @@
 //! ```
 //! What decides is pure (`hole`, `guard`, `pace`, `budget`); what talks to PostgreSQL decides nothing.
 
+mod apart;
 mod bell;
 mod budget;
 mod column;

@@ -57,7 +57,10 @@ async fn all_is_well() {
     ok    doorbell     a commit wakes an idle relay
     ok    identity     GENERATED ALWAYS, CACHE 1
     ok    durability   a commit is durable when the relay sees it
+    ok    additions    no foreign key, trigger or rule of others
     ok    ledgers      one for each configured target
+    ok    keeper       does all of its work, as far as is written down
+    ok    locks        held by no others than relays
     "#);
 }
 
@@ -264,4 +267,34 @@ async fn a_connection_that_is_lost_is_down_and_not_wrong() {
     outbox.run(&format!("SELECT pg_terminate_backend({pid})")).await;
     let findings = database(&lost, &outbox.schema, &[]).await;
     assert!(findings.iter().all(|finding| finding.level == Level::Down), "{findings:#?}");
+}
+
+#[tokio::test]
+async fn what_others_added_to_the_outbox_is_named() {
+    // GIVEN a foreign key, a trigger and a rule that are none of the outbox's
+    let outbox = Outbox::create().await;
+    outbox
+        .run(
+            "CREATE TABLE audit (message bigint REFERENCES outbox.message (id));
+             CREATE FUNCTION public.f() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+             CREATE TRIGGER watch AFTER DELETE ON outbox.message
+             FOR EACH ROW EXECUTE FUNCTION public.f();
+             CREATE TRIGGER insert_only AFTER INSERT ON outbox.message
+             FOR EACH ROW EXECUTE FUNCTION public.f();
+             CREATE RULE mirror AS ON INSERT TO outbox.dead DO ALSO NOTHING",
+        )
+        .await;
+    // WHEN
+    let findings = look(&outbox).await;
+    // THEN all but the one that the relay's statements do not fire
+    let named: Vec<_> = findings.iter().filter(|finding| finding.subject == "additions").collect();
+    assert_eq!(named.len(), 3, "{named:#?}");
+    for (finding, (what, remedy)) in named.iter().zip([
+        ("foreign key audit_message_fkey of audit", "DROP CONSTRAINT audit_message_fkey"),
+        ("trigger watch on outbox.message", "DROP TRIGGER watch ON outbox.message"),
+        ("rule mirror on outbox.dead", "DROP RULE mirror ON outbox.dead"),
+    ]) {
+        assert!(finding.level == Level::Warn && finding.detail.contains(what), "{finding:?}");
+        assert!(finding.remedy.as_deref().is_some_and(|text| text.contains(remedy)), "{finding:?}");
+    }
 }

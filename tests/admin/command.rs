@@ -152,6 +152,7 @@ async fn status_as_json() {
         "by": "keep",
         "target": "lake"
       },
+      "intruders": [],
       "keeper": null,
       "last_id": 6,
       "late_rows": 0,
@@ -225,6 +226,7 @@ async fn status_as_json() {
           "started": true
         }
       ],
+      "troubles": [],
       "writers": []
     }
     "#);
@@ -354,7 +356,7 @@ async fn dead_list_and_show() {
     topic       order.placed
     type        Order
     key         key-3
-    headers     {"tenant":"a"}
+    headers     {"tenant": "a"}
     payload     6 bytes
     written     2026-01-02T03:04:05Z
     died        2026-01-02T03:04:08Z
@@ -378,9 +380,7 @@ async fn dead_list_and_show() {
       "died_at": "2026-01-02T03:04:08Z",
       "payload_bytes": 6,
       "requeued": false,
-      "headers": {
-        "tenant": "a"
-      }
+      "headers": {"tenant": "a"}
     }
     exit 0
     $ outbox-relay dead show lake 4

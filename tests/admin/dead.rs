@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use outbox_relay::admin::AdminError;
 use outbox_relay::admin::dead::{self, Changed, Filter};
+use outbox_relay::admin::moment::Moment;
 use outbox_relay::command::dead::{render_changed, render_list, render_message};
 use outbox_relay::decision::Decision;
 use time::macros::datetime;
@@ -75,7 +76,7 @@ async fn the_list_is_a_table_without_payloads() {
     let filter = Filter::default();
     let mut rows = dead::list(&*outbox.session, &outbox.schema, &filter, 5).await.unwrap();
     for row in &mut rows {
-        row.died_at = datetime!(2026-01-03 04:05:06 UTC);
+        row.died_at = Moment::At(datetime!(2026-01-03 04:05:06 UTC));
     }
     insta::assert_snapshot!(render_list(&rows, 5), @r#"
     TARGET  ID  DIED                  ATTEMPTS  BYTES  TOPIC         KEY         REASON
@@ -98,7 +99,7 @@ async fn one_message_is_shown_in_full_but_for_its_payload() {
     let outbox = graveyard().await;
     let shown = dead::show(&*outbox.session, &outbox.schema, "lake", 1).await.unwrap();
     let mut shown = shown.unwrap();
-    shown.row.died_at = datetime!(2026-01-03 04:05:06 UTC);
+    shown.row.died_at = Moment::At(datetime!(2026-01-03 04:05:06 UTC));
     shown.row.message_id = Uuid::nil();
     insta::assert_snapshot!(render_message(&shown), @r#"
     target      lake
@@ -107,7 +108,7 @@ async fn one_message_is_shown_in_full_but_for_its_payload() {
     topic       order.placed
     type        Order
     key         k1
-    headers     {"trace":"a"}
+    headers     {"trace": "a"}
     payload     13 bytes
     written     2026-01-02T03:04:05Z
     died        2026-01-03T04:05:06Z
@@ -117,7 +118,7 @@ async fn one_message_is_shown_in_full_but_for_its_payload() {
     requeued    no
     "#);
     let json = serde_json::to_string(&shown).unwrap();
-    assert!(!json.contains("secret") && json.contains(r#""headers":{"trace":"a"}"#), "{json}");
+    assert!(!json.contains("secret") && json.contains(r#""headers":{"trace": "a"}"#), "{json}");
 
     // A payload is bytes, empty or absent, and each is something else.
     let payload =
@@ -126,7 +127,8 @@ async fn one_message_is_shown_in_full_but_for_its_payload() {
     assert_eq!(payload(2).await, Some(None));
     assert_eq!(payload(4).await, Some(Some(vec![])));
     assert_eq!(payload(99).await, None);
-    assert_eq!(dead::show(&*outbox.session, &outbox.schema, "mill", 1).await.unwrap(), None);
+    let absent = dead::show(&*outbox.session, &outbox.schema, "mill", 1).await.unwrap();
+    assert!(absent.is_none());
 }
 
 #[tokio::test]
@@ -260,4 +262,39 @@ fn what_was_changed_is_said_in_a_line() {
     100000 messages would be discarded: 1, 2, …
     there may be more; hint: run it again
     "#);
+}
+
+#[tokio::test]
+async fn an_odd_row_hides_no_other() {
+    // GIVEN times that no calendar has, headers that no number type holds, and directions of writing
+    let outbox = graveyard().await;
+    outbox
+        .run(
+            r#"UPDATE outbox.dead SET created_at = 'infinity' WHERE id = 1;
+               UPDATE outbox.dead SET created_at = '-infinity' WHERE id = 2;
+               UPDATE outbox.dead SET created_at = '0044-03-15 BC' WHERE id = 3;
+               UPDATE outbox.dead SET created_at = '294276-01-01', topic = E'a\u202Eb' WHERE id = 4;
+               UPDATE outbox.dead SET headers = '{"big": 1e400}' WHERE id = 5;
+               UPDATE outbox.dead
+               SET headers = ('{"deep": ' || repeat('[', 500) || repeat(']', 500) || '}')::jsonb
+               WHERE id = 3"#,
+        )
+        .await;
+    // WHEN they are listed and shown, for people and for programs THEN nothing is hidden
+    let rows = dead::list(&*outbox.session, &outbox.schema, &Filter::default(), 100).await.unwrap();
+    assert_eq!(rows.len(), 5);
+    assert!(serde_json::to_string(&rows).is_ok());
+    let text = render_list(&rows, 100);
+    assert!(text.contains("a\\u{202e}b"), "{text}");
+    for (id, written) in [(1, "infinity"), (2, "-infinity"), (3, "-0043"), (4, "year 294")] {
+        let message = dead::show(&*outbox.session, &outbox.schema, "lake", id).await.unwrap();
+        let message = message.expect("it is dead");
+        let text = render_message(&message);
+        assert!(text.contains(written), "{text}");
+        assert!(serde_json::to_string(&message).is_ok());
+    }
+    let message = dead::show(&*outbox.session, &outbox.schema, "mill", 5).await.unwrap();
+    let json = serde_json::to_string(&message).unwrap();
+    // jsonb stores a number as numeric: its digits, all of them.
+    assert!(json.contains(&format!("1{}", "0".repeat(400))), "{json}");
 }

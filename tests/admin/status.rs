@@ -190,6 +190,7 @@ async fn the_status_reads_without_colour() {
         target.marked_at = target.marked_at.map(|_| datetime!(2026-01-02 03:04:05 UTC));
         target.oldest_pending_s = target.oldest_pending_s.map(|_| 3_725.0);
     }
+    status.at = datetime!(2026-01-02 03:05:15 UTC);
     status.targets[0].settled_per_s = Some(1_234.5);
     status.targets[0].leader = Some(session.clone());
     status.targets[2].pending = Count { rows: 1_000_000, at_least: true };
@@ -214,8 +215,8 @@ async fn the_status_reads_without_colour() {
     keeper   none
     last id  9
     floor    1; held by target lake: 2 is an open hole
-    open     pid 4711, application shop, user app, client 10.0.0.7, state idle in transaction, since 2026-01-02T03:04:05Z: may fill a hole
-    open     prepared transaction "gid 7", user app, since 2026-01-02T03:04:05Z: may fill a hole
+    open     pid 4711, application shop, user app, client 10.0.0.7, state idle in transaction, since 2026-01-02T03:04:05Z: open for 1m 10s, its ids are waited for
+    open     prepared transaction "gid 7", user app, since 2026-01-02T03:04:05Z: open for 1m 10s, its ids are waited for
     retry    lake: 1 late and out of order, 1 refused and tried again
     warning  4 late rows were found so far: given up, and committed; they are delivered out of order
     warning  target lake has 2 dead ranges, more than dead_ranges_max; hint: a shorter keep, or fewer rollbacks after the insert
@@ -284,4 +285,29 @@ async fn what_holds_the_floor_is_said_in_words() {
     floor    1; held by target old (not configured): its last watermark lies in the future, the database's clock was set back
     floor    1; held at 9 by dead_ranges_max for one round
     "#);
+}
+
+#[tokio::test]
+async fn an_open_transaction_is_named_with_its_age_and_its_ids_are_holes() {
+    // GIVEN a row that a transaction has inserted and not committed, and settled ones around it
+    let mut outbox = Outbox::create().await;
+    outbox.insert(2).await;
+    let writer = outbox.another().await;
+    writer.run("SET application_name = 'batch'; BEGIN; INSERT INTO outbox.message (topic) VALUES ('x')").await;
+    outbox.insert(2).await;
+    outbox.settle("lake", "{[1,3),[4,6)}").await;
+    // WHEN the status is read THEN the gap is a hole, and who keeps it open is named
+    let status = read(&mut outbox, &["lake"]).await;
+    let holes = status.targets[0].open_holes;
+    assert_eq!((holes.ranges, holes.ids, holes.lowest), (1, 1, Some(3)));
+    let [found] = status.writers.as_slice() else { panic!("{:?}", status.writers) };
+    assert_eq!(found.application.as_deref(), Some("batch"));
+    assert!(found.pid.is_some() && found.user.is_some() && found.since.is_some());
+    let text = render(&status, 1);
+    assert!(text.contains("application batch") && text.contains("open for 0."), "{text}");
+    // WHEN it is rolled back THEN there is neither
+    writer.run("ROLLBACK").await;
+    let status = read(&mut outbox, &["lake"]).await;
+    assert_eq!(status.targets[0].open_holes.ids, 0);
+    assert!(status.writers.is_empty());
 }

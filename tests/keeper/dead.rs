@@ -22,7 +22,7 @@ async fn old_dead_messages_are_removed_and_recorded() {
     outbox.run("UPDATE outbox.retry SET class = 'poison', next_at = 'infinity' WHERE id = 5").await;
     // WHEN
     let age = Duration::from_secs(9_000);
-    let removed = dead::piece(&mut outbox.session, &outbox.schema, age, 100).await.unwrap();
+    let removed = dead::piece(&mut outbox.session, &outbox.schema, age, 100, &[]).await.unwrap();
     // THEN
     assert_eq!(removed, 2);
     assert_eq!(outbox.ids("outbox.dead").await, [1, 2, 4, 5]);
@@ -34,6 +34,6 @@ async fn old_dead_messages_are_removed_and_recorded() {
     assert_eq!(outbox.count("SELECT count(*) FROM outbox.decision").await, 2);
     // AND in pieces
     let all = Duration::ZERO;
-    let piece = dead::piece(&mut outbox.session, &outbox.schema, all, 1).await.unwrap();
+    let piece = dead::piece(&mut outbox.session, &outbox.schema, all, 1, &[]).await.unwrap();
     assert_eq!((piece, outbox.ids("outbox.dead").await), (1, vec![1, 4, 5]));
 }

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use super::outbox::{Outbox, keep_nothing, pid};
 use crate::support::patience::{until, wait_for};
 
-fn keeper(outbox: &Outbox) -> Keeper {
+pub(super) fn keeper(outbox: &Outbox) -> Keeper {
     Keeper {
         database: DatabaseConfig {
             url: outbox.database.url.clone(),
@@ -31,7 +31,7 @@ fn keeper(outbox: &Outbox) -> Keeper {
 }
 
 /// Waits until a session other than `not` is the keeper.
-async fn elected(outbox: &Outbox, not: Option<i32>) -> i32 {
+pub(super) async fn elected(outbox: &Outbox, not: Option<i32>) -> i32 {
     until("a keeper", async || {
         let holder = lock_holder(&*outbox.session, &outbox.schema, "@keeper").await.unwrap();
         holder.and_then(|holder| holder.pid).filter(|&pid| Some(pid) != not)

@@ -153,7 +153,7 @@ impl Outbox {
 
     /// Deletes what is kept and no longer needed.
     pub(crate) async fn release(&mut self) -> u64 {
-        kept::piece(&mut self.session, &self.schema, 0, 1_000).await.unwrap().deleted
+        kept::piece(&mut self.session, &self.schema, 0, 1_000, &[]).await.unwrap().deleted
     }
 
     /// Waits until a session waits for a lock.
@@ -177,7 +177,7 @@ pub(crate) async fn settle(client: &Client, target: &str, ranges: &str) {
 }
 
 pub(crate) async fn retain(client: &mut Client, config: &RetentionConfig) -> Round {
-    retention::round(client, &Schema::default(), config, 1_000_000).await.unwrap()
+    retention::round(client, &Schema::default(), config, 1_000_000, &[]).await.unwrap()
 }
 
 pub(crate) async fn pid(client: &Client) -> i32 {

@@ -260,8 +260,13 @@ async fn a_round_passes_at_most_dead_ranges_max_and_says_so() {
     // WHEN
     while held.len() < 9 {
         let config = keep_nothing();
-        let round =
-            outbox_relay::keeper::retention::round(&mut outbox.session, &outbox.schema, &config, 1);
+        let round = outbox_relay::keeper::retention::round(
+            &mut outbox.session,
+            &outbox.schema,
+            &config,
+            1,
+            &[],
+        );
         let round = round.await.unwrap();
         held.push((round.floor, round.held));
         if !round.more {

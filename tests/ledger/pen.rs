@@ -41,7 +41,8 @@ impl Pen {
     }
 
     pub(super) async fn bury(&mut self, id: i64, reason: &str) {
-        let buried = Buried { id, key: None, holds: false, attempts: 3, reason: reason.to_owned() };
+        let reason = reason.to_owned();
+        let buried = Buried { id, key: None, holds: false, attempts: 3, reason, bare: false };
         let settled = std::iter::once(id..id + 1).collect();
         self.write(Mark { settled, buried: vec![buried], ..Mark::default() }).await;
     }

@@ -51,6 +51,14 @@ impl Database {
         }
     }
 
+    /// On PostgreSQL 15, in this encoding, migrated.
+    pub(crate) async fn create_encoded(encoding: &str) -> Self {
+        let options = format!("ENCODING '{encoding}' LOCALE 'C' TEMPLATE template0");
+        let database = Self::create_empty_with(&Services::postgres(), &options).await;
+        database.migrate().await;
+        database
+    }
+
     /// On the server at this url, without an outbox.
     pub(crate) async fn create_empty_on(server_url: &str) -> Self {
         Self::create_empty_in(server_url, "pg_default").await
@@ -58,8 +66,13 @@ impl Database {
 
     /// On the server at this url, in this tablespace, without an outbox.
     pub(crate) async fn create_empty_in(server_url: &str, tablespace: &str) -> Self {
+        Self::create_empty_with(server_url, &format!("TABLESPACE {tablespace}")).await
+    }
+
+    /// On the server at this url, with these options of CREATE DATABASE, without an outbox.
+    pub(crate) async fn create_empty_with(server_url: &str, options: &str) -> Self {
         let name = format!("test_{}", Uuid::now_v7().simple());
-        let create = format!("CREATE DATABASE {name} TABLESPACE {tablespace}");
+        let create = format!("CREATE DATABASE {name} {options}");
         Session::connect(server_url).await.run(&create).await;
         let server = match server_url.parse::<tokio_postgres::Config>() {
             Ok(server) => server,

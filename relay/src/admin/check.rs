@@ -3,11 +3,14 @@
 use serde::Serialize;
 use tokio_postgres::{Client, Error};
 
+use crate::database::{Reaction, describe, reaction, remedy};
 use crate::schema::{self, Schema};
 
+mod addition;
 mod grant;
 mod guard;
 mod identity;
+mod intruder;
 mod ledger;
 mod server;
 mod table;
@@ -106,9 +109,12 @@ pub async fn database(client: &Client, schema: &Schema, targets: &[String]) -> V
     collect(&mut findings, "guards", guard::look(client, schema).await);
     collect(&mut findings, "identity", identity::look(client, schema).await);
     collect(&mut findings, "writers", writer::look(client, schema).await);
+    collect(&mut findings, "additions", addition::look(client, schema).await);
     // The first to read a table: without the right to, the finding above says which is missing.
     if findings.iter().all(|finding| finding.subject != "grants" || finding.level < Level::Down) {
         collect(&mut findings, "ledgers", ledger::look(client, schema, targets).await);
+        collect(&mut findings, "keeper", addition::troubles(client, schema).await);
+        collect(&mut findings, "locks", intruder::look(client, schema, targets).await);
     }
     findings
 }
@@ -122,19 +128,16 @@ fn collect(findings: &mut Vec<Finding>, subject: &str, found: Result<Vec<Finding
 }
 
 fn unknown(subject: &str, error: &Error) -> Finding {
-    // Class 57: the server ends the session (a restart, an administrator). That passes.
-    let refused = error.as_db_error().filter(|db| !db.code().code().starts_with("57"));
-    match refused {
-        Some(db) => Finding::fail(
-            subject,
-            format!("could not be looked at: {}", db.message()),
-            "solve this, and check again",
-        ),
-        None => Finding::down(
-            subject,
-            format!("could not be looked at: {error}"),
-            "is the database reachable? check again",
-        ),
+    let detail = format!("could not be looked at: {}", describe(error));
+    let remedy = remedy(error);
+    match reaction(error) {
+        Reaction::Reconnect | Reaction::Again | Reaction::Resources => {
+            let remedy = remedy.unwrap_or("is the database reachable? check again".into());
+            Finding::down(subject, detail, remedy)
+        }
+        Reaction::Refused | Reaction::Permission | Reaction::Data | Reaction::Misfit => {
+            Finding::fail(subject, detail, remedy.unwrap_or("solve this, and check again".into()))
+        }
     }
 }
 

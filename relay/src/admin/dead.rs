@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use serde::Serialize;
-use time::OffsetDateTime;
+use serde_json::value::RawValue;
 use tokio_postgres::types::ToSql;
 use tokio_postgres::{Error, GenericClient, Row};
 use uuid::Uuid;
 
+use crate::admin::lossy::{Json, Lossy};
+use crate::admin::moment::Moment;
+use crate::database::{Reaction, reaction};
 use crate::schema::Schema;
 
 mod change;
@@ -84,11 +87,9 @@ pub struct DeadRow {
     /// What the broker said.
     pub reason: String,
     /// When it was written.
-    #[serde(with = "time::serde::rfc3339")]
-    pub created_at: OffsetDateTime,
+    pub created_at: Moment,
     /// When it died.
-    #[serde(with = "time::serde::rfc3339")]
-    pub died_at: OffsetDateTime,
+    pub died_at: Moment,
     /// The length of its payload in bytes; `None`: it has none (a tombstone).
     pub payload_bytes: Option<i32>,
     /// It stands in `retry` again.
@@ -96,14 +97,27 @@ pub struct DeadRow {
 }
 
 /// A dead message with its headers.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Serialize)]
 pub struct DeadMessage {
     /// Everything else.
     #[serde(flatten)]
     pub row: DeadRow,
     /// Its headers, as written.
-    pub headers: Option<serde_json::Value>,
+    pub headers: Option<Box<RawValue>>,
 }
+
+/// What a row shows that cannot be read.
+const UNREADABLE: &str = "(cannot be read)";
+
+// The bytes as they stand, where the server refuses to send them as text.
+const COLUMNS_AS_BYTES: &str = "
+dead.target, dead.id, message_id, convert_to(topic, getdatabaseencoding()) AS topic,
+convert_to(type, getdatabaseencoding()) AS type, convert_to(key, getdatabaseencoding()) AS key,
+attempts, class, convert_to(reason, getdatabaseencoding()) AS reason, created_at, died_at,
+octet_length(payload) AS payload_bytes,
+EXISTS (SELECT FROM outbox.retry WHERE retry.target = dead.target AND retry.id = dead.id
+        AND retry.class <> 'poison') AS requeued,
+convert_to(headers::text, getdatabaseencoding()) AS headers";
 
 const COLUMNS: &str = "
 dead.target, dead.id, message_id, topic, type, key, attempts, class, reason, created_at, died_at,
@@ -142,8 +156,35 @@ pub async fn list(
         "SELECT {COLUMNS} FROM outbox.dead WHERE {CHOSEN}
          ORDER BY died_at DESC, dead.target, dead.id LIMIT $8"
     );
-    let rows = Chosen::new(filter).query(client, &schema.sql(&text), &[&rows_max]).await?;
-    Ok(rows.iter().map(dead_row).collect())
+    match Chosen::new(filter).query(client, &schema.sql(&text), &[&rows_max]).await {
+        Ok(rows) => rows.iter().map(dead_row).collect(),
+        Err(error) if reaction(&error) == Reaction::Data => {
+            apart(client, schema, filter, rows_max).await
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// The same, row by row: one that the server cannot send hides no other.
+async fn apart(
+    client: &impl GenericClient,
+    schema: &Schema,
+    filter: &Filter,
+    rows_max: i64,
+) -> Result<Vec<DeadRow>, Error> {
+    let text = format!(
+        "SELECT dead.target, dead.id FROM outbox.dead WHERE {CHOSEN}
+         ORDER BY died_at DESC, dead.target, dead.id LIMIT $8"
+    );
+    let places = Chosen::new(filter).query(client, &schema.sql(&text), &[&rows_max]).await?;
+    let mut rows = Vec::new();
+    for place in places {
+        let (target, id): (String, i64) = (place.try_get(0)?, place.try_get(1)?);
+        if let Some(row) = one(client, schema, &target, id).await? {
+            rows.push(row.row);
+        }
+    }
+    Ok(rows)
 }
 
 /// One dead message with its headers, without its payload.
@@ -156,11 +197,53 @@ pub async fn show(
     target: &str,
     id: i64,
 ) -> Result<Option<DeadMessage>, Error> {
-    let text = format!(
-        "SELECT {COLUMNS}, headers FROM outbox.dead WHERE dead.target = $1 AND dead.id = $2"
-    );
-    let row = client.query_opt(&schema.sql(&text), &[&target, &id]).await?;
-    Ok(row.map(|row| DeadMessage { row: dead_row(&row), headers: row.get("headers") }))
+    one(client, schema, target, id).await
+}
+
+async fn one(
+    client: &impl GenericClient,
+    schema: &Schema,
+    target: &str,
+    id: i64,
+) -> Result<Option<DeadMessage>, Error> {
+    let message = |row: Row| {
+        let headers: Option<Json> = row.try_get("headers")?;
+        let headers = headers.and_then(|json| RawValue::from_string(json.0).ok());
+        Ok(DeadMessage { row: dead_row(&row)?, headers })
+    };
+    for columns in [&format!("{COLUMNS}, headers"), COLUMNS_AS_BYTES] {
+        let text =
+            format!("SELECT {columns} FROM outbox.dead WHERE dead.target = $1 AND dead.id = $2");
+        match client.query_opt(&schema.sql(&text), &[&target, &id]).await {
+            Ok(row) => return row.map(message).transpose(),
+            Err(error) if reaction(&error) == Reaction::Data => {}
+            Err(error) => return Err(error),
+        }
+    }
+    let text = "SELECT message_id, attempts, class, created_at, died_at
+                FROM outbox.dead WHERE target = $1 AND id = $2";
+    let row = client.query_opt(&schema.sql(text), &[&target, &id]).await?;
+    row.map(|row| remains(target, id, &row)).transpose()
+}
+
+/// A row of which not even the bytes can be had: its fixed columns.
+fn remains(target: &str, id: i64, row: &Row) -> Result<DeadMessage, Error> {
+    let row = DeadRow {
+        target: target.to_owned(),
+        id,
+        message_id: row.try_get("message_id")?,
+        topic: UNREADABLE.to_owned(),
+        kind: None,
+        key: None,
+        attempts: row.try_get("attempts")?,
+        class: row.try_get("class")?,
+        reason: UNREADABLE.to_owned(),
+        created_at: row.try_get("created_at")?,
+        died_at: row.try_get("died_at")?,
+        payload_bytes: None,
+        requeued: false,
+    };
+    Ok(DeadMessage { row, headers: None })
 }
 
 /// The payload of one dead message: `None`, there is no such message; `Some(None)`, it has none.
@@ -175,7 +258,7 @@ pub async fn payload(
 ) -> Result<Option<Option<Vec<u8>>>, Error> {
     let text = "SELECT payload FROM outbox.dead WHERE target = $1 AND id = $2";
     let row = client.query_opt(&schema.sql(text), &[&target, &id]).await?;
-    Ok(row.map(|row| row.get(0)))
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// The parameters $1 to $7 of [`CHOSEN`].
@@ -211,20 +294,25 @@ impl<'a> Chosen<'a> {
     }
 }
 
-fn dead_row(row: &Row) -> DeadRow {
-    DeadRow {
-        target: row.get("target"),
-        id: row.get("id"),
-        message_id: row.get("message_id"),
-        topic: row.get("topic"),
-        kind: row.get("type"),
-        key: row.get("key"),
-        attempts: row.get("attempts"),
-        class: row.get("class"),
-        reason: row.get("reason"),
-        created_at: row.get("created_at"),
-        died_at: row.get("died_at"),
-        payload_bytes: row.get("payload_bytes"),
-        requeued: row.get("requeued"),
-    }
+fn dead_row(row: &Row) -> Result<DeadRow, Error> {
+    let text = |column| row.try_get::<_, Lossy>(column).map(|text| text.0);
+    let optional = |column| {
+        let text: Option<Lossy> = row.try_get(column)?;
+        Ok::<_, Error>(text.map(|text| text.0))
+    };
+    Ok(DeadRow {
+        target: row.try_get("target")?,
+        id: row.try_get("id")?,
+        message_id: row.try_get("message_id")?,
+        topic: text("topic")?,
+        kind: optional("type")?,
+        key: optional("key")?,
+        attempts: row.try_get("attempts")?,
+        class: text("class")?,
+        reason: text("reason")?,
+        created_at: row.try_get("created_at")?,
+        died_at: row.try_get("died_at")?,
+        payload_bytes: row.try_get("payload_bytes")?,
+        requeued: row.try_get("requeued")?,
+    })
 }

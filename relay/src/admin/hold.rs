@@ -89,7 +89,7 @@ ORDER BY retry.key";
 pub async fn targets(client: &impl GenericClient, schema: &Schema) -> Result<Vec<String>, Error> {
     let text = "SELECT target FROM outbox.ledger ORDER BY target";
     let rows = client.query(&schema.sql(text), &[]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The held keys of one target in the order of their names, or the one that is asked for.
@@ -106,21 +106,21 @@ pub async fn list(
     let counted = PENDING_COUNTED_MAX + 1;
     let text = schema.sql(LIST);
     let rows = client.query(&text, &[&target, &key, &keys_max, &counted]).await?;
-    Ok(rows.iter().map(held_key).collect())
+    rows.iter().map(held_key).collect()
 }
 
-fn held_key(row: &Row) -> HeldKey {
-    HeldKey {
-        target: row.get("target"),
-        key: row.get("key"),
-        id: row.get("id"),
-        class: row.get("class"),
-        reason: row.get("reason"),
-        destination: row.get("destination"),
-        attempts: row.get("attempts"),
-        next_at: row.get("next_at"),
-        behind: Count::up_to(row.get("behind")),
-    }
+fn held_key(row: &Row) -> Result<HeldKey, Error> {
+    Ok(HeldKey {
+        target: row.try_get("target")?,
+        key: row.try_get("key")?,
+        id: row.try_get("id")?,
+        class: row.try_get("class")?,
+        reason: row.try_get("reason")?,
+        destination: row.try_get("destination")?,
+        attempts: row.try_get("attempts")?,
+        next_at: row.try_get("next_at")?,
+        behind: Count::up_to(row.try_get("behind")?),
+    })
 }
 
 // A mark may be changing the row: what is decided is decided on what that left.
@@ -153,12 +153,12 @@ pub async fn release(
     let Some(head) = head else {
         return Ok(Released { rows: 0, head: None, let_go: false, due: None });
     };
-    let id: i64 = head.get("id");
-    let let_go = head.get::<_, &str>("class") == "poison";
+    let id: i64 = head.try_get("id")?;
+    let let_go = head.try_get::<_, &str>("class")? == "poison";
     let (rows, due) = if let_go {
         let next = release_keys(&transaction, schema, target, &[id]).await?;
         (1 + next.len() as u64, next.first().copied())
-    } else if head.get("due") {
+    } else if head.try_get("due")? {
         (0, Some(id))
     } else {
         (transaction.execute(&schema.sql(DUE), &[&target, &id]).await?, Some(id))
@@ -201,5 +201,5 @@ pub(super) async fn release_keys(
     ids: &[i64],
 ) -> Result<Vec<i64>, Error> {
     let rows = transaction.query(&schema.sql(RELEASE_KEYS), &[&target, &ids]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }

@@ -61,18 +61,18 @@ pub async fn list(
     destinations_max: i64,
 ) -> Result<Vec<Destination>, Error> {
     let rows = client.query(&schema.sql(LIST), &[&target, &destinations_max]).await?;
-    Ok(rows.iter().map(destination).collect())
+    rows.iter().map(destination).collect()
 }
 
-fn destination(row: &Row) -> Destination {
-    Destination {
-        target: row.get("target"),
-        destination: row.get("destination"),
-        rows: row.get("rows"),
-        oldest: row.get("oldest"),
-        next_at: row.get("next_at"),
-        reason: row.get("reason"),
-    }
+fn destination(row: &Row) -> Result<Destination, Error> {
+    Ok(Destination {
+        target: row.try_get("target")?,
+        destination: row.try_get("destination")?,
+        rows: row.try_get("rows")?,
+        oldest: row.try_get("oldest")?,
+        next_at: row.try_get("next_at")?,
+        reason: row.try_get("reason")?,
+    })
 }
 
 // Lowest first: they have waited longest.
@@ -147,5 +147,5 @@ async fn make_due(
     transaction.batch_execute(SCAN_SETTINGS).await?;
     let text = schema.sql(RELEASE);
     let rows = transaction.query(&text, &[&target, &destination, &after, &PIECE_ROWS]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }

@@ -87,7 +87,8 @@ pub async fn prune(
         let round = async {
             let transaction = floor::hold(client, schema).await?;
             let round =
-                retention::pass(&transaction, schema, config, dead_ranges_max, Some(prune)).await?;
+                retention::pass(&transaction, schema, config, dead_ranges_max, Some(prune), &[])
+                    .await?;
             let decided = Decided {
                 command_id,
                 command: "prune",

@@ -122,7 +122,7 @@ async fn write(
     let floor = identity::with_last_id(transaction, schema, FLOOR).await?;
     let floor_restarted = transaction.execute(&floor, &[]).await? == 1;
     let ledger = transaction.query_one(&schema.sql(LEDGER), &[&target]).await?;
-    let settled_below: i64 = ledger.get("id");
+    let settled_below: i64 = ledger.try_get("id")?;
     let hole_rows = transaction.execute(&schema.sql(HOLES), &[&target]).await?;
     transaction.execute(&schema.sql(WATERMARKS), &[&target]).await?;
     let from_there: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&target, &settled_below];
@@ -134,13 +134,13 @@ async fn write(
     let others = transaction.query(&others, &[&target]).await?;
     Ok(Rebuilt {
         settled_below,
-        epoch: ledger.get("epoch"),
-        pending: Count::up_to(pending.get(0)),
+        epoch: ledger.try_get("epoch")?,
+        pending: Count::up_to(pending.try_get(0)?),
         hole_rows,
         retry_rows,
         dead_rows,
         floor_restarted,
-        others: others.iter().map(|row| row.get(0)).collect(),
+        others: others.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
     })
 }
 

@@ -153,11 +153,11 @@ async fn piece(
     transaction.batch_execute(SCAN_SETTINGS).await?;
     target::expect(&transaction, schema, request.target).await?;
     let outbox = transaction.query_one(&schema.sql(OUTBOX), &[]).await?;
-    let (floor, last): (i64, i64) = (outbox.get("floor"), outbox.get("last"));
+    let (floor, last): (i64, i64) = (outbox.try_get("floor")?, outbox.try_get("last")?);
 
     let looked = look(&transaction, schema, request, &part, last).await?;
     let room = usize::try_from(request.rows_max - replayed.rows).unwrap_or(usize::MAX);
-    let sorted = sort(&looked.rows, request, room);
+    let sorted = sort(&looked.rows, request, room)?;
     let put = put(&transaction, schema, request.target, &sorted.chosen, replayed.replay_id).await?;
     let decided = Decided {
         command_id: replayed.replay_id,
@@ -195,20 +195,20 @@ struct Sorted {
     cut_after: Option<i64>,
 }
 
-fn sort(rows: &[Row], request: &Request<'_>, room: usize) -> Sorted {
+fn sort(rows: &[Row], request: &Request<'_>, room: usize) -> Result<Sorted, Error> {
     let mut sorted = Sorted::default();
     // A piece of which nothing was chosen shows one row without an id.
     for row in rows {
-        let Some(id) = row.get::<_, Option<i64>>("id") else { continue };
-        let topic: &str = row.get("topic");
+        let Some(id) = row.try_get::<_, Option<i64>>("id")? else { continue };
+        let topic: &str = row.try_get("topic")?;
         if request.choice.topic.as_ref().is_some_and(|glob| !glob.matches(topic)) {
             continue;
         }
-        if !row.get::<_, bool>("settled") {
+        if !row.try_get::<_, bool>("settled")? {
             sorted.pending += 1;
-        } else if row.get("set_aside") {
+        } else if row.try_get("set_aside")? {
             sorted.set_aside += 1;
-        } else if request.router.find(topic, row.get("type")).is_none() {
+        } else if request.router.find(topic, row.try_get("type")?).is_none() {
             sorted.unrouted += 1;
         } else if sorted.chosen.len() == room {
             sorted.cut_after = Some(id - 1);
@@ -217,7 +217,7 @@ fn sort(rows: &[Row], request: &Request<'_>, room: usize) -> Sorted {
             sorted.chosen.push(id);
         }
     }
-    sorted
+    Ok(sorted)
 }
 
 const PUT: &str = "
@@ -235,5 +235,5 @@ async fn put(
     replay_id: Uuid,
 ) -> Result<Vec<i64>, Error> {
     let rows = transaction.query(&schema.sql(PUT), &[&target, &ids, &replay_id]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }

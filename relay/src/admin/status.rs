@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 use time::OffsetDateTime;
+use tokio_postgres::types::ToSql;
 use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
-use crate::admin::backend::{self, Backend};
+use crate::admin::backend::{self, Backend, Intruder};
 use crate::admin::parked::{self, Destination};
 use crate::keeper::horizon::{self, Held};
+use crate::keeper::trouble::{self, Trouble};
 use crate::keeper::{SCAN_SETTINGS, backlog};
 use crate::schema::Schema;
 
@@ -53,8 +55,13 @@ pub struct Status {
     pub late_rows: i64,
     /// The relay session that is the keeper.
     pub keeper: Option<Backend>,
-    /// The open transactions that may still fill a hole, oldest first; named only if there is one.
+    /// The open transactions that have written to the outbox and may still fill a hole, oldest first:
+    /// all of them while there are holes, else those that have been open for a while.
     pub writers: Vec<Backend>,
+    /// What the database refuses the keeper.
+    pub troubles: Vec<Trouble>,
+    /// Sessions of roles that are no relay's, and hold a lock that only relays take.
+    pub intruders: Vec<Intruder>,
     /// Every target that has a ledger or is configured, by name.
     pub targets: Vec<TargetStatus>,
 }
@@ -80,7 +87,8 @@ pub struct TargetStatus {
     pub parked: Vec<Destination>,
     /// Messages that were given up, those that are requeued not among them.
     pub dead: i64,
-    /// Ids read past that a transaction may still commit.
+    /// Ids read past that a transaction may still commit: those that the ledger records, and its gaps
+    /// without a row, which the leader has in memory.
     pub open_holes: Holes,
     /// Ids proved dead that retention has not passed.
     pub dead_ranges: i64,
@@ -114,12 +122,43 @@ FROM outbox.ledger ORDER BY ledger.target";
 const RETRY: &str =
     "SELECT class, count(*) FROM outbox.retry WHERE target = $1 GROUP BY class ORDER BY class";
 
+// $2: whether a transaction is open that could fill a gap; without one a gap is what was rolled back.
+// Rows in the gaps are looked up to a limit, and nothing is said of what lies behind it.
 const HOLES: &str = "
-SELECT count(*) FILTER (WHERE dead_at IS NULL) AS ranges,
-       coalesce(sum(upper(range) - lower(range)) FILTER (WHERE dead_at IS NULL), 0)::bigint AS ids,
-       min(lower(range)) FILTER (WHERE dead_at IS NULL) AS lowest,
-       count(*) FILTER (WHERE dead_at IS NOT NULL) AS dead_ranges
-FROM outbox.hole, unnest(ranges) AS range WHERE target = $1";
+WITH recorded AS (
+    SELECT range, dead_at FROM outbox.hole, unnest(ranges) AS range WHERE target = $1
+), gap AS MATERIALIZED (
+    SELECT range
+    FROM outbox.meta, outbox.ledger, unnest(
+        int8multirange(int8range(least(meta.floor, upper(ledger.settled)), upper(ledger.settled)))
+        - ledger.settled
+    ) AS range
+    WHERE target = $1 AND $2 AND NOT isempty(ledger.settled)
+), visible AS MATERIALIZED (
+    SELECT message.id FROM (SELECT range FROM gap ORDER BY range) AS gap
+    JOIN outbox.message ON message.id >= lower(range) AND message.id < upper(range)
+    LIMIT $3
+), cut AS (
+    SELECT CASE WHEN count(*) = $3 THEN max(id) END AS id FROM visible
+), open AS (
+    SELECT range FROM recorded WHERE dead_at IS NULL
+    UNION ALL
+    SELECT unnest(
+        (coalesce((SELECT range_agg(range) FROM gap), '{}')
+         - coalesce((SELECT range_agg(int8range(id, id + 1)) FROM visible), '{}'))
+        * int8multirange(int8range(NULL, (SELECT id FROM cut)))
+    )
+)
+SELECT (SELECT count(*) FROM open) AS ranges,
+       (SELECT coalesce(sum(upper(range) - lower(range)), 0)::bigint FROM open) AS ids,
+       (SELECT min(lower(range)) FROM open) AS lowest,
+       (SELECT count(*) FROM recorded WHERE dead_at IS NOT NULL) AS dead_ranges";
+
+/// Rows that are looked up in the gaps of a ledger: some 50 ms.
+const VISIBLE_ROWS_MAX: i64 = 50_000;
+
+/// A transaction that is open for this long is named whether or not it keeps a hole open.
+const WRITER_AGE: Duration = Duration::from_secs(5);
 
 /// Reads everything. `configured`: the names in the configuration; `sample`: how long to measure the
 /// rate, zero for not at all; `keep`: the configured retention, which says what holds the floor.
@@ -161,13 +200,17 @@ async fn read(
 ) -> Result<Status, Error> {
     let meta = client.query_one(&schema.sql(META), &[]).await?;
     let horizon = horizon::read(client, schema, keep).await?;
+    let keeper = backend::lock_holder(client, schema, "@keeper").await?;
+    let mut writers = backend::writers(client, schema).await?;
+    // It deletes, which takes the same lock, and draws no id.
+    writers.retain(|writer| keeper.as_ref().is_none_or(|keeper| writer.pid != keeper.pid));
     let mut targets = Vec::new();
     for row in client.query(&schema.sql(TARGETS), &[]).await? {
-        let mut target = TargetStatus::new(row.get("target"), configured);
+        let mut target = TargetStatus::new(row.try_get("target")?, configured);
         target.started = true;
-        target.marked_at = row.get("marked_at");
-        target.dead = row.get("dead");
-        fill(client, schema, &mut target).await?;
+        target.marked_at = row.try_get("marked_at")?;
+        target.dead = row.try_get("dead")?;
+        fill(client, schema, &mut target, !writers.is_empty()).await?;
         targets.push(target);
     }
     for name in configured {
@@ -177,19 +220,22 @@ async fn read(
     }
     targets.sort_by(|a, b| a.name.cmp(&b.name));
 
-    let holes = targets.iter().any(|target| target.open_holes.ranges > 0);
-    let keeper = backend::lock_holder(client, schema, "@keeper").await?;
-    let mut writers = if holes { backend::writers(client, schema).await? } else { Vec::new() };
-    // It deletes, which takes the same lock, and draws no id.
-    writers.retain(|writer| keeper.as_ref().is_none_or(|keeper| writer.pid != keeper.pid));
+    let at: OffsetDateTime = meta.try_get(0)?;
+    if targets.iter().all(|target| target.open_holes.ranges == 0) {
+        writers.retain(|writer| writer.since.is_none_or(|since| at - since >= WRITER_AGE));
+    }
+    let names = targets.iter().map(|target| target.name.as_str());
+    let intruders = backend::intruders(client, schema, names).await?;
     Ok(Status {
-        at: meta.get(0),
+        at,
         floor: horizon.floor,
         last_id: horizon.last_id,
         held: horizon.limit().held,
-        late_rows: meta.get(1),
+        late_rows: meta.try_get(1)?,
         keeper,
         writers,
+        troubles: trouble::read(client, schema).await?,
+        intruders,
         targets,
     })
 }
@@ -198,21 +244,26 @@ async fn fill(
     client: &impl GenericClient,
     schema: &Schema,
     target: &mut TargetStatus,
+    written_to: bool,
 ) -> Result<(), Error> {
     target.leader = backend::lock_holder(client, schema, &target.name).await?;
     let backlog = backlog::read(client, schema, &target.name, PENDING_COUNTED_MAX + 1).await?;
     target.pending = Count::up_to(backlog.pending);
     target.oldest_pending_s = backlog.oldest_s;
     for row in client.query(&schema.sql(RETRY), &[&target.name]).await? {
-        target.retry.insert(row.get(0), row.get(1));
+        target.retry.insert(row.try_get(0)?, row.try_get(1)?);
     }
     if target.retry.contains_key("parked") {
         target.parked = parked::list(client, schema, &target.name, PARKED_NAMED_MAX).await?;
     }
-    let row = client.query_one(&schema.sql(HOLES), &[&target.name]).await?;
-    target.open_holes =
-        Holes { ranges: row.get("ranges"), ids: row.get("ids"), lowest: row.get("lowest") };
-    target.dead_ranges = row.get("dead_ranges");
+    let parameters: [&(dyn ToSql + Sync); 3] = [&target.name, &written_to, &VISIBLE_ROWS_MAX];
+    let row = client.query_one(&schema.sql(HOLES), &parameters).await?;
+    target.open_holes = Holes {
+        ranges: row.try_get("ranges")?,
+        ids: row.try_get("ids")?,
+        lowest: row.try_get("lowest")?,
+    };
+    target.dead_ranges = row.try_get("dead_ranges")?;
     Ok(())
 }
 

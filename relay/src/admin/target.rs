@@ -103,10 +103,10 @@ pub async fn read(
     let Some(row) = client.query_typed_opt(&text, &[(&target, Type::TEXT)]).await? else {
         return Ok(None);
     };
-    let settled: String = row.get("settled");
+    let settled: String = row.try_get("settled")?;
     Ok(Some(LedgerRow {
-        ctid: row.get("ctid"),
-        epoch: row.get("epoch"),
+        ctid: row.try_get("ctid")?,
+        epoch: row.try_get("epoch")?,
         settled: settled.parse().expect("a CHECK bounds the ledger to message ids"),
         created: false,
     }))
@@ -124,7 +124,7 @@ pub(super) async fn claim(
         return Err(unknown(transaction, schema, target).await?);
     };
     let lock = schema.sql("SELECT pg_try_advisory_xact_lock(k1, k2) FROM outbox.lock_key($1)");
-    if transaction.query_one(&lock, &[&target]).await?.get(0) {
+    if transaction.query_one(&lock, &[&target]).await?.try_get(0)? {
         return Ok(ledger);
     }
     // The holder may have gone since.
@@ -140,7 +140,7 @@ pub(super) async fn expect(
     target: &str,
 ) -> Result<(), AdminError> {
     let known = schema.sql("SELECT EXISTS (SELECT FROM outbox.ledger WHERE target = $1)");
-    if transaction.query_one(&known, &[&target]).await?.get(0) {
+    if transaction.query_one(&known, &[&target]).await?.try_get(0)? {
         return Ok(());
     }
     Err(unknown(transaction, schema, target).await?)
@@ -153,7 +153,7 @@ pub(super) async fn unknown(
 ) -> Result<AdminError, Error> {
     let names = "SELECT target FROM outbox.ledger ORDER BY target";
     let rows = transaction.query(&schema.sql(names), &[]).await?;
-    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let hint = match names.as_slice() {
         [] => "no target has a ledger yet; `outbox-relay run` makes it".to_owned(),
         names => format!("there are: {}", names.join(", ")),

@@ -73,7 +73,11 @@ async fn in_database(config: &Config) -> (Vec<Finding>, Option<Uuid>) {
                     findings.extend(check::database(&session, &schema, &names).await);
                     // Whatever is wrong with it has been said.
                     let meta = schema.sql("SELECT outbox_id FROM outbox.meta");
-                    outbox_id = session.query_one(&meta, &[]).await.ok().map(|row| row.get(0));
+                    outbox_id = session
+                        .query_one(&meta, &[])
+                        .await
+                        .ok()
+                        .and_then(|row| row.try_get(0).ok());
                 }
             }
         }
@@ -88,6 +92,10 @@ fn unreachable(error: &DatabaseError) -> Finding {
             let asked = "is it up? does `url` under [database] lead to it?";
             let hint = hint.unwrap_or_else(|| asked.to_owned());
             Finding::down("database", format!("unavailable: {reason}"), hint)
+        }
+        DatabaseError::Statement { reason, hint, .. } => {
+            let hint = hint.clone().unwrap_or_else(|| "check again".into());
+            Finding::down("database", reason, hint)
         }
         DatabaseError::Configuration { reason, hint } => {
             Finding::fail("database", reason, hint.as_ref())

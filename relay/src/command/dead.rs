@@ -11,7 +11,6 @@ use super::decision::{ByArg, DecisionArgs};
 use super::table::{Table, printable};
 use super::{age, link, output};
 use crate::admin::dead::{self, Changed, DeadMessage, DeadRow, Filter};
-use crate::admin::rfc3339;
 use crate::config::Config;
 use crate::decision::Decision;
 use crate::exit::Failure;
@@ -224,7 +223,7 @@ pub fn render_list(rows: &[DeadRow], limit: i64) -> String {
         table.row(&[
             row.target.clone(),
             row.id.to_string(),
-            rfc3339(row.died_at),
+            row.died_at.to_string(),
             row.attempts.to_string(),
             row.payload_bytes.map_or_else(|| "-".to_owned(), |bytes| bytes.to_string()),
             row.topic.clone(),
@@ -254,8 +253,8 @@ pub fn render_message(message: &DeadMessage) -> String {
         ("key", row.key.clone().unwrap_or_else(absent)),
         ("headers", headers.as_ref().map_or_else(absent, ToString::to_string)),
         ("payload", payload),
-        ("written", rfc3339(row.created_at)),
-        ("died", rfc3339(row.died_at)),
+        ("written", row.created_at.to_string()),
+        ("died", row.died_at.to_string()),
         ("attempts", row.attempts.to_string()),
         ("class", row.class.clone()),
         ("reason", row.reason.clone()),

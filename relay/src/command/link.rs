@@ -25,6 +25,6 @@ pub(super) fn in_admin(error: AdminError) -> Failure {
 pub(super) fn in_database(error: impl Into<DatabaseError>) -> Failure {
     match error.into() {
         error @ DatabaseError::Configuration { .. } => Failure::configuration(error),
-        error @ DatabaseError::Unavailable(_) => error.into(),
+        error => error.into(),
     }
 }

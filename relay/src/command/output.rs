@@ -4,6 +4,8 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
+use crate::printable::escaped_lines;
+
 /// Writes everything. A reader that has seen enough (`| head`) is no failure.
 pub(super) fn print(bytes: &[u8]) -> io::Result<()> {
     let mut out = io::stdout().lock();
@@ -26,7 +28,7 @@ pub(super) fn answer(
     value: &impl Serialize,
     text: impl FnOnce() -> String,
 ) -> io::Result<()> {
-    if json { print_json(value) } else { print(text().as_bytes()) }
+    if json { print_json(value) } else { print(escaped_lines(&text()).as_bytes()) }
 }
 
 /// `: 4, 7, …`: the ids that an answer names, of so many; nothing if it names none.

@@ -3,9 +3,11 @@
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use time::OffsetDateTime;
+
 use super::age::{self, age};
 use super::hold::{parked_line, why};
-use super::table::Table;
+use super::table::{Table, printable};
 use super::{link, output};
 use crate::admin::backend::Backend;
 use crate::admin::rfc3339;
@@ -63,8 +65,7 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
         ("last id", status.last_id.to_string()),
         ("floor", format!("{}; {}", status.floor, held(&status.held, configured))),
     ];
-    lines
-        .extend(status.writers.iter().map(|writer| ("open", format!("{writer}: may fill a hole"))));
+    lines.extend(status.writers.iter().map(|writer| ("open", open(writer, status.at))));
     for target in &status.targets {
         lines.extend(set_aside(target).map(|line| ("retry", line)));
         lines.extend(target.parked.iter().map(|parked| {
@@ -78,9 +79,20 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
     text.push('\n');
     for (name, line) in lines {
         // Writing to a String does not fail.
-        let _ = writeln!(text, "{name:8} {line}");
+        let _ = writeln!(text, "{name:8} {}", printable(&line, usize::MAX));
     }
     text
+}
+
+/// A transaction that has written to the outbox and is not over.
+fn open(writer: &Backend, now: OffsetDateTime) -> String {
+    match writer.since {
+        Some(since) => {
+            let open_s = (now - since).as_seconds_f64().max(0.0);
+            format!("{writer}: open for {}, its ids are waited for", age(open_s))
+        }
+        None => format!("{writer}: its ids are waited for; for its age GRANT pg_read_all_stats"),
+    }
 }
 
 /// What stands in `retry`, by what it waits for.
@@ -170,6 +182,14 @@ fn warnings(status: &Status, dead_ranges_max: usize) -> Vec<String> {
                 target.dead_ranges
             ));
         }
+    }
+    for intruder in &status.intruders {
+        warnings.push(format!("{intruder}; hint: {}", intruder.remedy()));
+    }
+    for trouble in &status.troubles {
+        let hint = trouble.hint.as_ref().map_or_else(String::new, |hint| format!("; hint: {hint}"));
+        let (part, since) = (&trouble.part, age(trouble.age_s));
+        warnings.push(format!("keeper, {part}, for {since}: {}{hint}", trouble.reason));
     }
     if status.keeper.is_none() {
         warnings.push("there is no keeper, nothing is deleted".to_owned());

@@ -1,5 +1,7 @@
 //! A table for people: aligned columns, readable without colour, nothing that a terminal obeys.
 
+use crate::printable::is_unseen;
+
 /// Characters of a cell that are shown; reasons and keys can be long.
 const CELL_CHARS_MAX: usize = 60;
 
@@ -36,7 +38,7 @@ impl Table {
     }
 }
 
-/// The text with control characters escaped, cut to so many characters. What stands in a table came
+/// The text with what a terminal obeys escaped, cut to so many characters. What stands in a table came
 /// from whoever may write to the outbox.
 pub(super) fn printable(text: &str, chars_max: usize) -> String {
     let mut shown = String::new();
@@ -45,7 +47,7 @@ pub(super) fn printable(text: &str, chars_max: usize) -> String {
             shown.push('…');
             break;
         }
-        if char.is_control() {
+        if is_unseen(char) {
             shown.extend(char.escape_default());
         } else {
             shown.push(char);
@@ -69,6 +71,7 @@ mod tests {
     #[test]
     fn a_cell_cannot_move_the_cursor() {
         assert_eq!(printable("a\x1b[2J\nb", 20), "a\\u{1b}[2J\\nb");
+        assert_eq!(printable("a\u{202e}b\u{2028}", 20), "a\\u{202e}b\\u{2028}");
         assert_eq!(printable("abcdef", 3), "abc…");
     }
 }

@@ -95,16 +95,19 @@ impl Flow {
             self.progress.settle(row.message.id());
             return self.free_message(&row.message);
         };
-        let oversize = self.oversize(&row.message);
+        let unsendable = self.unsendable(&row.message);
         let item = Item::fresh(row, route, as_of);
-        match oversize {
+        match unsendable {
             Some(reason) => self.bury(&item, 0, reason),
             None => self.queue.push_back(item),
         }
     }
 
-    /// Why the row cannot be sent although it was read: its payload was too large to be.
-    fn oversize(&self, message: &Message) -> Option<String> {
+    /// Why the row cannot be sent: it could not be read, or its payload was too large to be.
+    fn unsendable(&self, message: &Message) -> Option<String> {
+        if let Some(reason) = message.unreadable_reason() {
+            return Some(format!("the row cannot be read: {reason}"));
+        }
         let size = message.oversize_bytes()?;
         let limit = self.policy.row_bytes_max;
         Some(format!("payload of {size} bytes exceeds row_bytes_max = {limit}"))
@@ -154,7 +157,7 @@ impl Flow {
         let unrouted = || format!("no route takes topic {:?} any more", message.topic());
         let illegal = match row.route {
             None => Some(unrouted()),
-            Some(_) => self.oversize(&message),
+            Some(_) => self.unsendable(&message),
         };
         let route = row.route.unwrap_or_default();
         let item = Item::again(row, message, route, as_of);

@@ -189,7 +189,7 @@ impl Flow {
             self.refused.insert(key, item.id());
         }
         let holds = key.is_some() && self.policy.on_poison == OnPoison::HoldKey;
-        let row = Buried { id: item.id(), key, holds, attempts, reason };
+        let row = Buried { id: item.id(), key, holds, attempts, reason, bare: false };
         if item.retry.is_none() {
             self.progress.bury(row);
         } else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use crate::board::State;
+use crate::printable::escaped;
 
 /// The answer to the question.
 #[derive(Debug, PartialEq, Eq)]
@@ -24,7 +25,8 @@ impl Readiness {
         for (target, state) in states {
             ready.is_ready &= matches!(state, State::Leading | State::Standby);
             // Writing to a String does not fail.
-            let _ = writeln!(ready.text, "{target}: {state}");
+            let state = state.to_string();
+            let _ = writeln!(ready.text, "{target}: {}", escaped(&state));
         }
         ready
     }

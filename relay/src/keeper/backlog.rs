@@ -43,6 +43,6 @@ pub(crate) async fn read(
     rows_max: i64,
 ) -> Result<Backlog, Error> {
     let row = client.query_one(&schema.sql(PENDING), &[&target, &rows_max]).await?;
-    let oldest_s = row.get::<_, Option<f64>>("oldest").map(|age| age.max(0.0));
-    Ok(Backlog { pending: row.get(0), oldest_s })
+    let oldest_s = row.try_get::<_, Option<f64>>("oldest")?.map(|age| age.max(0.0));
+    Ok(Backlog { pending: row.try_get(0)?, oldest_s })
 }

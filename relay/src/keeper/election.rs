@@ -14,5 +14,5 @@ const TRY: &str = "SELECT pg_try_advisory_lock(k1, k2) FROM outbox.lock_key('@ke
 /// # Errors
 /// The database's.
 pub async fn stand(client: &Client, schema: &Schema) -> Result<bool, Error> {
-    Ok(client.query_one(&schema.sql(TRY), &[]).await?.get(0))
+    client.query_one(&schema.sql(TRY), &[]).await?.try_get(0)
 }

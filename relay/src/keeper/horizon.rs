@@ -183,23 +183,26 @@ pub async fn read(
     let rows = client.query(&text, &[&keep.as_secs_f64()]).await?;
     let meta = rows.first().expect("meta has exactly one row");
     Ok(Horizon {
-        floor: meta.get("floor"),
-        last_id: meta.get("last_id"),
-        ledgers: rows.iter().filter_map(|row| ledger(row, keep)).collect(),
+        floor: meta.try_get("floor")?,
+        last_id: meta.try_get("last_id")?,
+        ledgers: rows
+            .iter()
+            .filter_map(|row| ledger(row, keep).transpose())
+            .collect::<Result<_, _>>()?,
     })
 }
 
-fn ledger(row: &Row, keep: Duration) -> Option<LedgerHorizon> {
-    let target = row.get::<_, Option<String>>("target")?;
-    let aged = if keep.is_zero() { Some(i64::MAX) } else { row.get("aged") };
-    Some(LedgerHorizon {
+fn ledger(row: &Row, keep: Duration) -> Result<Option<LedgerHorizon>, Error> {
+    let Some(target) = row.try_get::<_, Option<String>>("target")? else { return Ok(None) };
+    let aged = if keep.is_zero() { Some(i64::MAX) } else { row.try_get("aged")? };
+    Ok(Some(LedgerHorizon {
         target,
-        gap: row.get("gap"),
-        end: row.get("next"),
-        hole: row.get("hole"),
+        gap: row.try_get("gap")?,
+        end: row.try_get("next")?,
+        hole: row.try_get("hole")?,
         aged,
-        ahead: row.get("ahead"),
-    })
+        ahead: row.try_get("ahead")?,
+    }))
 }
 
 #[cfg(test)]

@@ -34,6 +34,7 @@ WITH piece AS MATERIALIZED (
           SELECT FROM outbox.ledger
           JOIN outbox.retry ON retry.target = ledger.target AND retry.id = piece.id
       )
+      AND id <> ALL ($3::bigint[])
 ), deleted AS (
     DELETE FROM outbox.message USING free WHERE message.id = free.id RETURNING message.id
 ), released AS (
@@ -43,7 +44,20 @@ SELECT (SELECT count(*) FROM deleted) AS deleted,
        (SELECT count(*) FROM piece) AS looked_at,
        (SELECT max(id) FROM piece) AS last";
 
-/// Looks at the kept ids from `from` on, at most `rows_max`, and deletes what nobody needs any more.
+const NEXT: &str = "SELECT id FROM outbox.kept WHERE id >= $1 ORDER BY id LIMIT 1";
+
+/// The first kept id from `from` on: all that a piece of one row looks at.
+pub(super) async fn next_id(
+    client: &Client,
+    schema: &Schema,
+    from: i64,
+) -> Result<Option<i64>, Error> {
+    let row = client.query_opt(&schema.sql(NEXT), &[&from]).await?;
+    row.map(|row| row.try_get(0)).transpose()
+}
+
+/// Looks at the kept ids from `from` on, at most `rows_max`, and deletes what no target needs any more,
+/// but for the ids in `spared`.
 ///
 /// Cancel safety: dropping the future rolls the piece back.
 ///
@@ -54,16 +68,17 @@ pub async fn piece(
     schema: &Schema,
     from: i64,
     rows_max: u64,
+    spared: &[i64],
 ) -> Result<Piece, Error> {
     let transaction = floor::hold(client, schema).await?;
     transaction.batch_execute(super::DELETE_SETTINGS).await?;
     let rows_max = i64::try_from(rows_max).unwrap_or(i64::MAX);
-    let row = transaction.query_one(&schema.sql(DELETE), &[&from, &rows_max]).await?;
+    let row = transaction.query_one(&schema.sql(DELETE), &[&from, &rows_max, &spared]).await?;
     transaction.commit().await?;
-    let last: Option<i64> = row.get("last");
-    let whole = row.get::<_, i64>("looked_at") < rows_max;
+    let last: Option<i64> = row.try_get("last")?;
+    let whole = row.try_get::<_, i64>("looked_at")? < rows_max;
     Ok(Piece {
-        deleted: super::count(&row, "deleted"),
+        deleted: super::count(&row, "deleted")?,
         next: last.filter(|_| !whole).map(|id| id + 1),
     })
 }

@@ -21,6 +21,7 @@ pub(super) struct Meter {
     floor: Gauge,
     deleted: Counter,
     late: Counter,
+    troubles: Gauge,
     /// What was looked up, by target.
     known: BTreeMap<String, Look>,
 }
@@ -52,10 +53,11 @@ pub(super) async fn look(
     transaction.batch_execute(SCAN_SETTINGS).await?;
     let mut looks = BTreeMap::new();
     for row in transaction.query(&schema.sql(TARGETS), &[&COUNTED_ROWS]).await? {
-        let target: String = row.get("target");
+        let target: String = row.try_get("target")?;
         let backlog = backlog::read(&transaction, schema, &target, COUNTED_ROWS).await?;
         let (pending, oldest_s) = (backlog.pending as f64, backlog.oldest_s.unwrap_or(0.0));
-        looks.insert(target, Look { pending, oldest_s, dead: row.get::<_, i64>("dead") as f64 });
+        let dead = row.try_get::<_, i64>("dead")? as f64;
+        looks.insert(target, Look { pending, oldest_s, dead });
     }
     transaction.commit().await?;
     Ok(looks)
@@ -65,6 +67,7 @@ pub(super) async fn look(
 pub(super) fn begin() {
     gauge!(metric::KEEPER.name).set(0.0);
     gauge!(metric::KEEPER_SUCCESS.name).set(0.0);
+    gauge!(metric::KEEPER_TROUBLES.name).set(0.0);
     counter!(metric::DELETED.name).increment(0);
     counter!(metric::LATE.name).increment(0);
 }
@@ -80,6 +83,7 @@ impl Meter {
             floor: gauge!(metric::FLOOR.name),
             deleted: counter!(metric::DELETED.name),
             late: counter!(metric::LATE.name),
+            troubles: gauge!(metric::KEEPER_TROUBLES.name),
             known: BTreeMap::new(),
         }
     }
@@ -93,6 +97,11 @@ impl Meter {
         }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.success.set(now.as_secs_f64());
+    }
+
+    /// So many parts of its work are kept from being done.
+    pub(super) fn troubles(&self, parts: usize) {
+        self.troubles.set(parts as f64);
     }
 
     /// So many rows stood where none should be.
@@ -117,6 +126,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.elected.set(0.0);
+        self.troubles.set(0.0);
         self.looked(BTreeMap::new());
     }
 }

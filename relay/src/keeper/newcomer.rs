@@ -21,5 +21,5 @@ pub(super) async fn find(
     targets: &[String],
 ) -> Result<Option<String>, Error> {
     let row = client.query_opt(&schema.sql(NEWCOMER), &[&targets]).await?;
-    Ok(row.map(|row| row.get(0)))
+    row.map(|row| row.try_get(0)).transpose()
 }

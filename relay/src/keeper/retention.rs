@@ -67,6 +67,8 @@ pub struct Prune {
 /// A bound on what *one transaction* passes, since a floor that stood still above a total number of
 /// dead ranges could never come below it again: only its advance forgets them.
 ///
+/// The rows in `spared` are not deleted: they go to `kept`, as those do that a retry row needs.
+///
 /// Cancel safety: dropping the future rolls the round back.
 ///
 /// # Errors
@@ -76,9 +78,10 @@ pub async fn round(
     schema: &Schema,
     config: &RetentionConfig,
     dead_ranges_max: usize,
+    spared: &[i64],
 ) -> Result<Round, Error> {
     let transaction = floor::hold(client, schema).await?;
-    let round = pass(&transaction, schema, config, dead_ranges_max, None).await?;
+    let round = pass(&transaction, schema, config, dead_ranges_max, None, spared).await?;
     transaction.commit().await?;
     Ok(round)
 }
@@ -93,6 +96,7 @@ pub(crate) async fn pass(
     config: &RetentionConfig,
     dead_ranges_max: usize,
     prune: Option<Prune>,
+    spared: &[i64],
 ) -> Result<Round, Error> {
     transaction.batch_execute(super::DELETE_SETTINGS).await?;
     compact::compact(transaction, schema).await?;
@@ -120,11 +124,12 @@ pub(crate) async fn pass(
         held: step.held,
     };
     if step.floor > floor_before {
-        let ids: [&(dyn tokio_postgres::types::ToSql + Sync); 2] = [&floor_before, &step.floor];
+        let ids: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+            [&floor_before, &step.floor, &spared];
         let row = transaction.query_one(&schema.sql(DELETE), &ids).await?;
-        round.deleted = super::count(&row, "deleted");
-        round.kept = super::count(&row, "kept");
-        round.late = super::count(&row, "late");
+        round.deleted = super::count(&row, "deleted")?;
+        round.kept = super::count(&row, "kept")?;
+        round.late = super::count(&row, "late")?;
         transaction.execute(&schema.sql(FORGET), &[&step.floor]).await?;
         transaction.execute(&schema.sql(TRIM), &[&step.floor]).await?;
         transaction.execute(&schema.sql(MOVE_FLOOR), &[&step.floor, &floor_before]).await?;
@@ -132,6 +137,15 @@ pub(crate) async fn pass(
     }
     watermark::thin(transaction, schema, config.keep).await?;
     Ok(round)
+}
+
+const NEXT: &str = "
+SELECT id FROM outbox.message WHERE id >= (SELECT floor FROM outbox.meta) ORDER BY id LIMIT 1";
+
+/// The first row at or above the floor: all that a round of one row deletes.
+pub(super) async fn next_id(client: &Client, schema: &Schema) -> Result<Option<i64>, Error> {
+    let row = client.query_opt(&schema.sql(NEXT), &[]).await?;
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 const FORESEE: &str = "
@@ -166,9 +180,9 @@ pub(crate) async fn foresee(
     Ok(Round {
         floor_before: horizon.floor,
         floor: limit.aged,
-        deleted: super::count(&row, "deleted"),
-        kept: super::count(&row, "kept"),
-        late: super::count(&row, "late"),
+        deleted: super::count(&row, "deleted")?,
+        kept: super::count(&row, "kept")?,
+        late: super::count(&row, "late")?,
         more: false,
         held: limit.held,
     })
@@ -208,7 +222,7 @@ async fn step(
     let nth = async |rows: i64| -> Result<Option<i64>, Error> {
         let text = schema.sql(NTH);
         let row = transaction.query_opt(&text, &[&floor, &limit.settled, &rows]).await?;
-        Ok(row.map(|row| row.get(0)))
+        row.map(|row| row.try_get(0)).transpose()
     };
     let cut = nth(rows_max).await?.unwrap_or(limit.settled);
     if limit.aged >= cut {
@@ -222,7 +236,7 @@ async fn step(
     if ids > keep_rows_max {
         let text = schema.sql(DEAD_IDS);
         let row = transaction.query_one(&text, &[&counted, &floor, &limit.settled]).await?;
-        excess = ids - row.get::<_, i64>(0) - keep_rows_max;
+        excess = ids - row.try_get::<_, i64>(0)? - keep_rows_max;
     }
     if excess > 0 {
         by_number = nth(excess.min(rows_max)).await?.unwrap_or(limit.settled);
@@ -251,7 +265,7 @@ async fn pass_dead_ranges(
     let max = i64::try_from(dead_ranges_max.max(1)).unwrap_or(i64::MAX);
     let row =
         transaction.query_opt(&schema.sql(DEAD_RANGE_AT), &[&floor, &step.floor, &max]).await?;
-    match row.map(|row| row.get::<_, i64>(0)) {
+    match row.map(|row| row.try_get::<_, i64>(0)).transpose()? {
         Some(id) => Ok(Step { floor: id, more: true, held: Held::DeadRanges { id } }),
         None => Ok(step),
     }
@@ -276,6 +290,8 @@ WITH found AS MATERIALIZED (
     SELECT retry.id
     FROM outbox.ledger
     JOIN outbox.retry ON retry.target = ledger.target AND retry.id >= $1 AND retry.id < $2
+    UNION
+    SELECT id FROM unnest($3::bigint[]) AS spared (id) WHERE id >= $1 AND id < $2
 ), kept AS (
     -- A retry row whose message is gone is served from its dead copy and keeps nothing.
     INSERT INTO outbox.kept (id)

@@ -128,23 +128,27 @@ async fn dead_ranges(
 ) -> Result<Piece, Error> {
     let text = schema.sql(IN_DEAD_RANGES);
     let row = transaction.query_one(&text, &[&hole_id, &after, &RANGES_MAX, &ROWS_MAX]).await?;
-    let hole_ids: Vec<i64> = row.get::<_, Option<_>>("hole_ids").unwrap_or_default();
-    let ids: Vec<String> = row.get::<_, Option<_>>("ids").unwrap_or_default();
+    let hole_ids: Vec<i64> = row.try_get::<_, Option<_>>("hole_ids")?.unwrap_or_default();
+    let ids: Vec<String> = row.try_get::<_, Option<_>>("ids")?.unwrap_or_default();
     for (hole_id, ids) in hole_ids.iter().zip(&ids) {
         transaction.execute(&schema.sql(EMPTIED), &[hole_id, ids]).await?;
         transaction.execute(&schema.sql(TAKE_OUT), &[hole_id, ids]).await?;
     }
-    let cut = row.get::<_, i64>("found") == ROWS_MAX;
-    let last = row.get::<_, Option<i64>>("last_hole").zip(row.get("last_range"));
+    let cut = row.try_get::<_, i64>("found")? == ROWS_MAX;
+    let last = row.try_get::<_, Option<i64>>("last_hole")?.zip(row.try_get("last_range")?);
     let next = match last {
         // More may stand in the same ranges.
         _ if cut => Position::DeadRanges { hole_id, after },
-        Some((hole_id, after)) if row.get::<_, i64>("looked_at") == RANGES_MAX => {
+        Some((hole_id, after)) if row.try_get::<_, i64>("looked_at")? == RANGES_MAX => {
             Position::DeadRanges { hole_id, after }
         }
         _ => Position::BelowFloor { from: 1 },
     };
-    Ok(Piece { late: super::count(&row, "late"), lowest: row.get("lowest"), next: Some(next) })
+    Ok(Piece {
+        late: super::count(&row, "late")?,
+        lowest: row.try_get("lowest")?,
+        next: Some(next),
+    })
 }
 
 // A target whose ledger misses the id (it was rebuilt), or has it in an open hole, reads the row by
@@ -182,12 +186,12 @@ async fn below_floor(
     from: i64,
 ) -> Result<Piece, Error> {
     let row = transaction.query_one(&schema.sql(BELOW_FLOOR), &[&from, &ROWS_MAX]).await?;
-    let last: Option<i64> = row.get("last");
+    let last: Option<i64> = row.try_get("last")?;
     let next = match last {
-        Some(last) if row.get::<_, i64>("looked_at") == ROWS_MAX => {
+        Some(last) if row.try_get::<_, i64>("looked_at")? == ROWS_MAX => {
             Some(Position::BelowFloor { from: last + 1 })
         }
         _ => None,
     };
-    Ok(Piece { late: super::count(&row, "late"), lowest: row.get("lowest"), next })
+    Ok(Piece { late: super::count(&row, "late")?, lowest: row.try_get("lowest")?, next })
 }

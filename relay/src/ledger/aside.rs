@@ -76,7 +76,7 @@ impl Aside {
         while let Some(row) =
             lease.query_opt(&self.promote, &[&target, &key, &id, &keys_max]).await?
         {
-            (key, id) = (row.get(0), i64::MAX);
+            (key, id) = (row.try_get(0)?, i64::MAX);
         }
         Ok(())
     }
@@ -96,9 +96,9 @@ impl Aside {
         loop {
             let row = lease.query_opt(&self.count, &[&target, &last, &rows_max]).await?;
             let row = row.expect("an aggregate has one row");
-            let rows: i64 = row.get(0);
+            let rows: i64 = row.try_get(0)?;
             total += rows.unsigned_abs();
-            match row.get(1) {
+            match row.try_get(1)? {
                 Some(id) if rows == rows_max => last = id,
                 _ => return Ok(total),
             }

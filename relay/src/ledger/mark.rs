@@ -5,7 +5,7 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::{Buried, Due, Mark};
-use crate::database::{DatabaseError, Session};
+use crate::database::{DatabaseError, Reaction, Session};
 use crate::lease::Lease;
 use crate::range::RangeSet;
 use crate::schema::Schema;
@@ -14,7 +14,7 @@ use crate::schema::Schema;
 const HOLE_RANGES_MAX: usize = 1_000;
 
 /// Statements of a pen.
-const STATEMENTS: u32 = 9;
+const STATEMENTS: u32 = 10;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -23,6 +23,8 @@ pub struct Marker {
     epoch: Uuid,
     ctid: String,
     statements: Statements,
+    /// The ledger has the mark under way; what follows it is still to be done.
+    settled: bool,
 }
 
 /// What a pen writes with: prepared before there is anything to write, since a leader that goes is missed
@@ -38,6 +40,7 @@ pub struct Statements {
     start: Statement,
     end: Statement,
     tried: Statement,
+    copy: Statement,
 }
 
 /// Why a mark was not written.
@@ -64,13 +67,13 @@ impl Statements {
     /// See [`DatabaseError`].
     pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
         let full = FULL.replace("{plain}", PLAIN);
-        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED];
+        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED, COPY];
         let texts = texts.map(|text| schema.sql(text));
         let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
         let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
-        let [plain, full, find, promote, release, probe, start, end, tried] =
+        let [plain, full, find, promote, release, probe, start, end, tried, copy] =
             prepared.try_into().expect("each text is one statement");
-        Ok(Self { plain, full, find, promote, release, probe, start, end, tried })
+        Ok(Self { plain, full, find, promote, release, probe, start, end, tried, copy })
     }
 }
 
@@ -78,29 +81,24 @@ impl Marker {
     /// For the ledger row of `target` that lies at `ctid`.
     #[must_use]
     pub fn new(statements: Statements, target: &str, epoch: Uuid, ctid: String) -> Self {
-        Self { target: target.to_owned(), epoch, ctid, statements }
+        Self { target: target.to_owned(), epoch, ctid, statements, settled: false }
     }
 
     /// Commits the mark. What is left of its `releases` has more to release, what is left of its
     /// `probes` found no row.
     ///
+    /// Where a statement fails and the session goes on, the same mark can be written again: what is
+    /// committed is not written twice.
+    ///
     /// Cancel safety: not cancel-safe. A dropped future may or may not have committed it; the
     /// pipeline then starts anew from what the database has.
     ///
     /// # Errors
-    /// See [`MarkError`]; nothing of the mark was written, or the connection is lost.
+    /// See [`MarkError`].
     pub async fn write(&mut self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
-        if !self.try_write(lease, mark).await? {
-            // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
-            let row = lease.query_opt(&self.statements.find, &[&self.target]).await?;
-            let row = row.ok_or(MarkError::Rewritten)?;
-            if row.get::<_, Uuid>(1) != self.epoch {
-                return Err(MarkError::Rewritten);
-            }
-            self.ctid = row.get(0);
-            if !self.try_write(lease, mark).await? {
-                return Err(MarkError::Rewritten);
-            }
+        if !self.settled {
+            self.settle(lease, mark).await?;
+            self.settled = true;
         }
         if !mark.keys.is_empty() {
             // Its own statement: the heads are known only once the mark is committed.
@@ -109,17 +107,58 @@ impl Marker {
         if let Some(id) = mark.started {
             let row =
                 lease.query_opt(&self.statements.start, &[&self.target, &self.epoch, &id]).await?;
-            self.ctid = row.ok_or(MarkError::Rewritten)?.get(0);
+            self.ctid = row.ok_or(MarkError::Rewritten)?.try_get(0)?;
         }
         if mark.ended
             && let Some(row) = self.end(lease).await?
         {
-            self.ctid = row.get(0);
+            self.ctid = row.try_get(0)?;
         }
         if mark.routes_tried {
             lease.query_opt(&self.statements.tried, &[&self.target]).await?;
         }
-        self.unpark(lease, mark).await
+        self.unpark(lease, mark).await?;
+        self.settled = false;
+        Ok(())
+    }
+
+    async fn settle(&mut self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
+        let written = match self.try_write(lease, mark).await {
+            Err(MarkError::Database(error))
+                if error.reaction() == Reaction::Data && self.bury_bare(lease, mark).await? =>
+            {
+                self.try_write(lease, mark).await?
+            }
+            written => written?,
+        };
+        if written {
+            return Ok(());
+        }
+        // The row moved without us: a VACUUM FULL, a restore. The epoch says whether it is ours.
+        let row = lease.query_opt(&self.statements.find, &[&self.target]).await?;
+        let row = row.ok_or(MarkError::Rewritten)?;
+        if row.try_get::<_, Uuid>(1)? != self.epoch {
+            return Err(MarkError::Rewritten);
+        }
+        self.ctid = row.try_get(0)?;
+        if self.try_write(lease, mark).await? { Ok(()) } else { Err(MarkError::Rewritten) }
+    }
+
+    /// A damaged value cannot be copied into `dead`: finds the burials that it keeps from being
+    /// written. They go there without key, headers and payload. Whether there are any.
+    async fn bury_bare(&self, lease: &Lease, mark: &mut Mark) -> Result<bool, MarkError> {
+        let mut any = false;
+        for row in mark.buried.iter_mut().filter(|row| !row.bare) {
+            match lease.query_opt(&self.statements.copy, &[&row.id, &self.target]).await {
+                Err(error) if error.reaction() == Reaction::Data => {
+                    row.bare = true;
+                    row.reason.push_str("; dead has neither its key nor its headers and payload");
+                    any = true;
+                }
+                answer => drop(answer?),
+            }
+        }
+        Ok(any)
     }
 
     /// Writes that no message ended this life: those that were ended early are not counted any more.
@@ -131,17 +170,21 @@ impl Marker {
     }
 
     async fn unpark(&self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
-        for name in std::mem::take(&mut mark.releases) {
-            let row = lease.query_opt(&self.statements.release, &[&self.target, &&*name]).await?;
-            if row.is_some_and(|row| row.get::<_, i64>(0) >= RELEASED_ROWS_MAX) {
-                mark.releases.push(name);
+        let (mut releases, mut probes) = (Vec::new(), Vec::new());
+        for name in &mark.releases {
+            let row = lease.query_opt(&self.statements.release, &[&self.target, &&**name]).await?;
+            let released = row.map(|row| row.try_get::<_, i64>(0)).transpose()?;
+            if released.is_some_and(|rows| rows >= RELEASED_ROWS_MAX) {
+                releases.push(name.clone());
             }
         }
-        for name in std::mem::take(&mut mark.probes) {
-            if lease.query_opt(&self.statements.probe, &[&self.target, &&*name]).await?.is_none() {
-                mark.probes.push(name);
+        for name in &mark.probes {
+            if lease.query_opt(&self.statements.probe, &[&self.target, &&**name]).await?.is_none() {
+                probes.push(name.clone());
             }
         }
+        // Only now: should one of them fail, all of them are done again.
+        (mark.releases, mark.probes) = (releases, probes);
         Ok(())
     }
 
@@ -155,7 +198,7 @@ impl Marker {
             self.write_full(lease, mark, &settled).await?
         };
         let Some(row) = row else { return Ok(false) };
-        self.ctid = row.get(0);
+        self.ctid = row.try_get(0)?;
         Ok(true)
     }
 
@@ -179,6 +222,7 @@ impl Marker {
         let dead_ids = column(dead, |row: &Buried| row.id);
         let dead_attempts = column(dead, |row| i32::try_from(row.attempts).unwrap_or(i32::MAX));
         let dead_reasons = column(dead, |row| row.reason.as_str());
+        let bare = column(dead, |row: &Buried| row.bare);
         // A burial that holds its key keeps its row in `retry`.
         let buried = dead.iter().filter(|row| !row.holds).map(|row| row.id);
         let leaving: Vec<i64> = mark.resolved.iter().copied().chain(buried).collect();
@@ -210,6 +254,7 @@ impl Marker {
                     &leaving,
                     &destinations,
                     &sent,
+                    &bare,
                 ],
             )
             .await?;
@@ -260,6 +305,15 @@ WHERE target = $1 AND epoch = $2 AND (crashes > 0 OR started_id IS NOT NULL OR s
 RETURNING ctid::text";
 
 const TRIED: &str = "UPDATE outbox.route SET tried = true WHERE target = $1 AND NOT tried";
+// Reads what a burial copies, on the server: whether that can be read at all.
+const COPY: &str = "
+SELECT md5(payload), md5(headers::text), md5(key)
+FROM (
+    SELECT payload, headers, key FROM outbox.message WHERE id = $1
+    UNION ALL
+    SELECT payload, headers, key FROM outbox.dead WHERE target = $2 AND id = $1
+    LIMIT 1
+) AS m";
 
 const FIND: &str = "SELECT ctid::text, epoch FROM outbox.ledger WHERE target = $1";
 
@@ -305,9 +359,13 @@ WITH marked AS (
         SELECT FROM outbox.message AS m WHERE m.id = dead.id AND m.message_id <> dead.message_id
     )
 ), dying AS (
-    SELECT m.*, b.attempts, b.reason
+    SELECT m.id, m.message_id, m.topic, m.type, m.created_at, b.attempts, b.reason,
+           CASE WHEN NOT b.bare THEN m.key END AS key,
+           CASE WHEN NOT b.bare THEN m.headers END AS headers,
+           CASE WHEN NOT b.bare THEN m.payload END AS payload
     FROM marked,
-         unnest($16::bigint[], $17::int[], $18::text[]) AS b(id, attempts, reason),
+         unnest($16::bigint[], $17::int[], $18::text[], $22::boolean[])
+             AS b(id, attempts, reason, bare),
          LATERAL (
              SELECT id, message_id, topic, key, type, headers, payload, created_at
              FROM outbox.message WHERE id = b.id

@@ -1,7 +1,7 @@
 //! Why a pipeline's life ended, by what it calls for.
 
 use crate::admin::AdminError;
-use crate::database::{DatabaseError, Silent};
+use crate::database::{DatabaseError, Reaction, Silent};
 use crate::ledger::mark::MarkError;
 use crate::source::SourceError;
 
@@ -39,7 +39,14 @@ impl PipelineError {
 impl From<DatabaseError> for PipelineError {
     fn from(error: DatabaseError) -> Self {
         match error {
-            DatabaseError::Unavailable(_) => Self::Lost(error.to_string()),
+            DatabaseError::Statement {
+                reaction: Reaction::Refused | Reaction::Data,
+                reason,
+                hint,
+            } => Self::stopped(reason, hint.unwrap_or_default()),
+            DatabaseError::Unavailable(_) | DatabaseError::Statement { .. } => {
+                Self::Lost(error.to_string())
+            }
             DatabaseError::Configuration { reason, hint } => {
                 Self::Configuration { reason, hint: hint.into_owned() }
             }

@@ -102,7 +102,7 @@ impl Feed {
         self.last_id = rows.last().map_or(self.last_id, |row| row.message.id().max(self.last_id));
         let mut fresh = Vec::with_capacity(rows.len());
         for row in rows {
-            let route = self.router.route(&row.message);
+            let route = self.route(&row.message);
             if route.is_none() && self.unrouted != Unrouted::Settle {
                 // The rows before it are sent; what this read knew of holes is read again.
                 let read = FreshRead { as_of, rows: fresh, opened, dead: vec![], caught_up: false };
@@ -113,9 +113,16 @@ impl Feed {
         Fed::Fresh(FreshRead { as_of, rows: fresh, opened, dead, caught_up }, None)
     }
 
+    /// A row that cannot be read is not settled as filtered, whatever is left of its topic: it is
+    /// buried with the reason.
+    fn route(&self, message: &Message) -> Option<usize> {
+        let route = self.router.route(message);
+        route.or_else(|| message.unreadable_reason().and(Some(0)))
+    }
+
     fn retry(&mut self, batch: RetryBatch) -> Fed {
         let route = |row: crate::source::RetryRow| RetryRow {
-            route: row.message.as_ref().and_then(|message| self.router.route(message)),
+            route: row.message.as_ref().and_then(|message| self.route(message)),
             id: row.id,
             message: row.message,
             key: row.key,

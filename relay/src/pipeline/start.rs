@@ -1,6 +1,7 @@
 //! How a pipeline takes its target over: sessions on one server, the lock, the ledger.
 
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio::sync::Notify;
 use tokio_postgres::types::{ToSql, Type};
@@ -11,6 +12,7 @@ use super::{Context, PipelineError};
 use crate::admin;
 use crate::admin::target::LedgerRow;
 use crate::board::State;
+use crate::cause::Cause;
 use crate::database::{DatabaseError, Session, refuse_pooler};
 use crate::flow::Past;
 use crate::lease::Lease;
@@ -125,7 +127,7 @@ async fn win<T: Target>(
         return Err(PipelineError::Lost(reason.into()));
     }
     let text = context.schema.sql(OUTBOX_ID);
-    let outbox_id: Uuid = deadline.answer(session.query_one(&text, &[])).await??.get(0);
+    let outbox_id: Uuid = deadline.answer(session.query_one(&text, &[])).await??.try_get(0)?;
     let limits = context.source.clone();
     let mut reader = Reader::new(reader, context.schema.clone(), name, limits);
     reader.prepare().await?;
@@ -169,7 +171,8 @@ async fn look(context: &Context, session: &Session) -> Result<Known, PipelineErr
         )
     };
     let (ledger, stamp, kept, outbox) = session.deadline().answers(4, asked).await??;
-    Ok(Known { ledger, stamp, kept: kept.and_then(|row| row.get(0)), outbox })
+    let kept = kept.map(|row| row.try_get(0)).transpose()?.flatten();
+    Ok(Known { ledger, stamp, kept, outbox })
 }
 
 async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
@@ -194,20 +197,20 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         )
     });
     let ((life, outbox, holes, parked), (), retry_rows) = begun.await?;
-    if outbox.get::<_, Uuid>("outbox_id") != ready.outbox_id {
+    if outbox.try_get::<_, Uuid>("outbox_id")? != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
         return Err(PipelineError::Lost(reason.into()));
     }
     Ok(Takeover {
-        marker: Marker::new(ready.statements, name, ledger.epoch, life.get(0)),
+        marker: Marker::new(ready.statements, name, ledger.epoch, life.try_get(0)?),
         reader: ready.reader,
-        floor: outbox.get("floor"),
+        floor: outbox.try_get("floor")?,
         settled: ledger.settled,
         open: open(&holes)?,
-        predecessor_id: (!ledger.created).then_some(outbox.get("last_value")),
-        parked: parked.iter().map(|row| row.get(0)).collect(),
-        past: past(&life),
-        routes_changed: life.get(4),
+        predecessor_id: (!ledger.created).then_some(outbox.try_get("last_value")?),
+        parked: parked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+        past: past(&life)?,
+        routes_changed: life.try_get(4)?,
         retry_rows,
         lease,
         led,
@@ -240,16 +243,16 @@ async fn begin_life(
 }
 
 /// How the lives before this one ended.
-fn past(life: &Row) -> Past {
-    let count = |column: usize| life.get::<_, i32>(column).unsigned_abs();
-    let suspect = life.get::<_, Option<i64>>(2).map(|id| (id, count(3)));
-    Past { crashes: count(1), suspect }
+fn past(life: &Row) -> Result<Past, tokio_postgres::Error> {
+    let count = |column: usize| life.try_get::<_, i32>(column).map(i32::unsigned_abs);
+    let (suspect, suspected): (Option<i64>, u32) = (life.try_get(2)?, count(3)?);
+    Ok(Past { crashes: count(1)?, suspect: suspect.map(|id| (id, suspected)) })
 }
 
 fn open(holes: &[Row]) -> Result<RangeSet, PipelineError> {
     let mut open = RangeSet::new();
     for row in holes {
-        let ranges: RangeSet = row.get::<_, &str>(0).parse().map_err(|error| {
+        let ranges: RangeSet = row.try_get::<_, &str>(0)?.parse().map_err(|error| {
             PipelineError::stopped(format!("outbox.hole cannot be read: {error}"), "report this")
         })?;
         open.union(&ranges);
@@ -264,8 +267,11 @@ async fn lock(
     freed: &Notify,
     standby: &Notify,
 ) -> Result<(Lease, Known), PipelineError> {
-    let stand_by = || {
-        context.board.set(&context.target.name, State::Standby);
+    let stand_by = |intruded: bool| {
+        // One that waits behind an intruder says so instead.
+        if !intruded {
+            context.board.set(&context.target.name, State::Standby);
+        }
         standby.notify_one();
     };
     // Before the first try: what is let go after that is heard.
@@ -273,9 +279,10 @@ async fn lock(
     session.deadline().answer(session.batch_execute(&listen)).await??;
     let mut member = context.member.clone();
     let mut hopeful = true;
+    let (mut looked_at, mut intruded) = (None, false);
     loop {
         if !member.has_room() {
-            stand_by();
+            stand_by(intruded);
             // The first chance is for a relay that has; but nothing stays without a leader.
             tokio::select! {
                 () = tokio::time::sleep(context.lease.standby_interval * COURTESY) => {}
@@ -299,12 +306,35 @@ async fn lock(
             };
             return Ok((Lease::new(session, clock), known));
         }
-        stand_by();
+        if looked_at.is_none_or(|at: Instant| at.elapsed() >= INTRUDER_INTERVAL) {
+            looked_at = Some(Instant::now());
+            intruded = show_intruder(context, &session).await?;
+        }
+        stand_by(intruded);
         hopeful = tokio::select! {
             () = tokio::time::sleep(context.lease.standby_interval) => false,
             () = freed.notified() => true,
         };
     }
+}
+
+/// A standby looks this often who holds the lock that it waits for.
+const INTRUDER_INTERVAL: Duration = Duration::from_secs(5);
+
+/// A lock that is held by a session of no relay is no reason to stand by in silence; whether it is.
+async fn show_intruder(context: &Context, session: &Session) -> Result<bool, PipelineError> {
+    let name = &context.target.name;
+    let client: &Client = session;
+    let looked = admin::backend::intruders(client, &context.schema, [name.as_str()]);
+    let found = session.deadline().answer(looked).await??;
+    let Some(intruder) = found.into_iter().find(|intruder| intruder.lock == *name) else {
+        return Ok(false);
+    };
+    let (reason, hint) = (intruder.to_string(), intruder.remedy());
+    if context.board.set(name, State::Waiting(Cause::new(reason.as_str(), hint.as_str()))) {
+        tracing::error!(target_name = name, hint, "{reason}");
+    }
+    Ok(true)
 }
 
 /// Tries that others have, before a relay takes what is beyond its share.

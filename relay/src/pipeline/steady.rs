@@ -13,6 +13,7 @@ use super::link::Link;
 use super::meter::Meter;
 use super::neighbour::Neighbour;
 use super::tally::Tally;
+use super::trouble::Trouble;
 use super::{Context, PipelineError};
 use crate::board::State;
 use crate::cause::Cause;
@@ -68,6 +69,8 @@ pub(super) struct Steady<'a> {
     pub(super) retry_at: Instant,
     pub(super) tally: Tally,
     pub(super) meter: Meter,
+    /// What the database refuses, though the sessions are well.
+    pub(super) trouble: Trouble,
     /// What stands in the way of the next row: once all before it is settled, the pipeline stops.
     pub(super) obstacle: Option<PipelineError>,
 }
@@ -209,6 +212,7 @@ impl Steady<'_> {
             self.heard_at = now;
         }
         self.show_blocked(blocked);
+        self.show_trouble();
         if !self.clock.may_publish(now) {
             self.leave("the lease was not renewed in time");
         } else if self.watchdog_at().is_some_and(|at| now >= at) {
@@ -229,9 +233,20 @@ impl Steady<'_> {
             State::Paused(BLOCKED.into())
         } else {
             tracing::info!(target_name = name, "the broker takes messages again");
-            State::Leading
+            self.connected_state()
         };
         self.context.board.set(name, state);
+    }
+
+    /// Connected, and kept from settling or reading by the database.
+    fn show_trouble(&mut self) {
+        if self.trouble.has_changed() && self.link.is_up() && !self.was_blocked {
+            self.context.board.set(&self.context.target.name, self.connected_state());
+        }
+    }
+
+    fn connected_state(&self) -> State {
+        self.trouble.cause().map_or(State::Leading, State::Waiting)
     }
 
     fn leave(&mut self, reason: &str) {
@@ -316,7 +331,7 @@ impl Steady<'_> {
                 self.context.proven.store(true, Ordering::Relaxed);
                 self.neighbour.answered();
                 self.flow.on_connected();
-                self.context.board.set(name, State::Leading);
+                self.context.board.set(name, self.connected_state());
                 tracing::info!(target_name = name, "connected to the broker");
             }
             Report::NotConnected(ConnectError::Configuration { reason, hint })

@@ -3,14 +3,17 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc::{Receiver, UnboundedSender};
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::PipelineError;
 use crate::board::Board;
+use crate::cause::Cause;
+use crate::database::DatabaseError;
 use crate::keeper::backlog;
 use crate::lease::Lease;
 use crate::ledger::Mark;
-use crate::ledger::mark::Marker;
+use crate::ledger::mark::{MarkError, Marker};
 use crate::schema::Schema;
 
 /// What the writer needs for its last words.
@@ -46,13 +49,14 @@ async fn left(lease: &Lease, schema: &Schema, name: &str) -> String {
 }
 
 /// Runs until the marks end: then this life has, in good order, and the lock is let go; or until the lease is lost.
-/// One mark is under way at a time.
+/// One mark is under way at a time; one that the database refuses is written again, and `trouble` says why it waits.
 pub(super) async fn write_marks(
     lease: Lease,
     mut marker: Marker,
     ping_interval: Duration,
     mut marks: Receiver<Mark>,
     marked: UnboundedSender<Mark>,
+    trouble: watch::Sender<Option<Cause>>,
     farewell: Farewell,
 ) -> Result<(), PipelineError> {
     let Farewell { schema, name, board, stop } = farewell;
@@ -75,7 +79,51 @@ pub(super) async fn write_marks(
             }
             return Ok(());
         };
-        marker.write(&lease, &mut mark).await?;
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = marker.write(&lease, &mut mark).await {
+            let MarkError::Database(error @ DatabaseError::Statement { .. }) = error else {
+                return Err(error.into());
+            };
+            // The session is well, and nothing that the mark holds is lost or sent again: it waits.
+            let cause = Cause::of(&error);
+            if trouble.borrow().as_ref() != Some(&cause) {
+                let Cause { reason, hint } = &cause;
+                tracing::warn!(
+                    target_name = name,
+                    error = reason,
+                    hint,
+                    "a mark cannot be written"
+                );
+                trouble.send_replace(Some(cause));
+            }
+            hold(&lease, pause, ping_interval).await?;
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        if trouble.borrow().is_some() {
+            tracing::info!(target_name = name, "marks are written again");
+            trouble.send_replace(None);
+        }
         let _ = marked.send(mark);
+    }
+}
+
+/// The pauses of a mark that the database refuses.
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// Keeps the lease for so long.
+async fn hold(
+    lease: &Lease,
+    pause: Duration,
+    ping_interval: Duration,
+) -> Result<(), PipelineError> {
+    let until = tokio::time::Instant::now() + pause;
+    loop {
+        let left = until.saturating_duration_since(tokio::time::Instant::now());
+        if left.is_zero() {
+            return Ok(());
+        }
+        tokio::time::sleep(left.min(ping_interval)).await;
+        lease.ping().await?;
     }
 }

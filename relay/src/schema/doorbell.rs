@@ -55,7 +55,7 @@ pub async fn doorbell_installed(
             JOIN pg_catalog.pg_namespace ON pg_namespace.oid = pg_class.relnamespace
             WHERE nspname = $1 AND relname = 'message' AND tgname = 'doorbell' AND tgenabled <> 'D'
         )";
-    Ok(client.query_one(text, &[&schema.name()]).await?.get(0))
+    client.query_one(text, &[&schema.name()]).await?.try_get(0)
 }
 
 /// Installs or disables the trigger as `mode` says, or as it was last said. The caller's transaction holds the migration lock.
@@ -66,9 +66,10 @@ pub(super) async fn install(
 ) -> Result<DoorbellReport, tokio_postgres::Error> {
     let before = doorbell_installed(client, schema).await?;
     let text = schema.sql("SELECT outbox.install_doorbell($1)");
-    let installed: bool = client.query_one(&text, &[&mode.map(Doorbell::as_str)]).await?.get(0);
+    let installed: bool =
+        client.query_one(&text, &[&mode.map(Doorbell::as_str)]).await?.try_get(0)?;
     let text = schema.sql("SELECT doorbell = 'auto' FROM outbox.meta");
-    let auto: bool = client.query_one(&text, &[]).await?.get(0);
+    let auto: bool = client.query_one(&text, &[]).await?.try_get(0)?;
     let reason = (auto && !installed).then_some(
         "max_prepared_transactions > 0, and a transaction that notified cannot be prepared; \
          the relay polls instead (--doorbell on, if no writer uses PREPARE TRANSACTION)",

@@ -40,7 +40,7 @@ pub async fn refuse_misfit(client: &Client, schema: &Schema) -> Result<(), Datab
     if let Some((reason, hint)) = misfit(schema, installed) {
         return Err(DatabaseError::Configuration { reason, hint: hint.into() });
     }
-    if client.query_one(&schema.sql(SUBSCRIBED), &[]).await?.get(0) {
+    if client.query_one(&schema.sql(SUBSCRIBED), &[]).await?.try_get(0)? {
         return Err(DatabaseError::Configuration {
             reason: "message is filled by logical replication: its ids are drawn elsewhere".into(),
             hint: "run the relay on the publisher, or take the table out of the subscription"

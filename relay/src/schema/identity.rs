@@ -36,7 +36,7 @@ impl Stamp {
     /// The stamp of the present identity.
     pub(crate) async fn read(client: &impl GenericClient, schema: &Schema) -> Result<Self, Error> {
         let row = client.query_typed_one(&schema.sql(STAMP), &[]).await?;
-        Ok(Self { place: row.get(0), file: row.get(1) })
+        Ok(Self { place: row.try_get(0)?, file: row.try_get(1)? })
     }
 
     /// As the ledger keeps it.
@@ -62,7 +62,7 @@ pub(crate) async fn sequence(
     client: &impl GenericClient,
     schema: &Schema,
 ) -> Result<Option<String>, Error> {
-    Ok(client.query_typed_one(&schema.sql(SEQUENCE), &[]).await?.get(0))
+    client.query_typed_one(&schema.sql(SEQUENCE), &[]).await?.try_get(0)
 }
 
 /// `text` with the last id that was drawn, 0 before the first, in place of `{last_id}`, and with the

@@ -81,11 +81,17 @@ impl Bell {
     pub async fn run(self, cancel: CancellationToken) {
         let serve = async {
             let mut pause = RECONNECT_PAUSE_MIN;
+            let mut told = None;
             loop {
                 let since = Instant::now();
                 let Err(error) = self.session().await;
                 self.disarmed();
-                tracing::warn!(error = %Cause::of(&error), "no doorbell: polling until it is back");
+                let error = Cause::of(&error).to_string();
+                // A right that is missing is missing at every try: that is news once.
+                if since.elapsed() > RECONNECT_PAUSE_MAX || told.as_ref() != Some(&error) {
+                    tracing::warn!(error, "no doorbell: polling until it is back");
+                    told = Some(error);
+                }
                 if since.elapsed() > RECONNECT_PAUSE_MAX {
                     pause = RECONNECT_PAUSE_MIN;
                 }
@@ -241,15 +247,15 @@ impl Lock {
         let keys = schema.sql("SELECT k1, k2 FROM outbox.lock_key('@bell')");
         let row = client.query_one(&keys, &[]).await?;
         Ok(Self {
-            k1: row.get(0),
-            k2: row.get(1),
+            k1: row.try_get(0)?,
+            k2: row.try_get(1)?,
             take: client.prepare("SELECT pg_try_advisory_lock($1, $2)").await?,
             release: client.prepare("SELECT pg_advisory_unlock($1, $2)").await?,
         })
     }
 
     async fn try_take(&self, client: &Client) -> Result<bool, tokio_postgres::Error> {
-        Ok(client.query_one(&self.take, &[&self.k1, &self.k2]).await?.get(0))
+        client.query_one(&self.take, &[&self.k1, &self.k2]).await?.try_get(0)
     }
 
     async fn release(&self, client: &Client) -> Result<(), tokio_postgres::Error> {

@@ -1,12 +1,11 @@
 //! The columns of a message as PostgreSQL sends them, in binary, and as they are kept.
 
-use std::error::Error;
+use std::error::Error as StdError;
 
-use tokio_postgres::Row;
 use tokio_postgres::types::{FromSql, Type};
-use uuid::Uuid;
+use tokio_postgres::{Error, Row};
 
-use super::error::SourceError;
+use crate::database::describe;
 use crate::message::{Message, Parts};
 
 /// Payloads up to here come with the read itself, longer ones by their ids once there is room for
@@ -54,28 +53,16 @@ pub(super) struct Large {
 
 impl Body {
     /// Takes the columns of [`list`] from `first` on. A payload above `row_bytes_max` is not read.
-    pub(super) fn decode(
-        id: i64,
-        row: Row,
-        first: usize,
-        row_bytes_max: usize,
-    ) -> Result<Self, SourceError> {
-        let error = |error: tokio_postgres::Error| undecodable(id, &error);
-        let payload: Option<&[u8]> = row.try_get(first + 6).map_err(error)?;
-        let large: Option<i32> = row.try_get(first + 7).map_err(error)?;
-        let large = large.map(i32::unsigned_abs).map(|bytes| bytes as usize);
-        // The limit may lie below what comes with the read itself.
-        let size = large.or(payload.map(<[u8]>::len));
-        let oversize = size.filter(|&bytes| bytes > row_bytes_max).map(|bytes| bytes as u64);
-        let payload = payload.filter(|_| oversize.is_none());
-        let message = build(id, &row, first, payload, oversize)?;
-        Ok(match large {
-            Some(payload_bytes) if oversize.is_none() => {
+    /// Where a value cannot be decoded, the row is one that cannot be read.
+    pub(super) fn decode(id: i64, row: Row, first: usize, row_bytes_max: usize) -> Self {
+        match head(id, &row, first, row_bytes_max) {
+            Ok((message, None)) => Self::Ready(message),
+            Ok((message, Some(payload_bytes))) => {
                 let head_bytes = message.cost_bytes();
                 Self::Large(Large { id, head_bytes, payload_bytes, row, first })
             }
-            _ => Self::Ready(message),
-        })
+            Err(error) => Self::Ready(unreadable(id, &row, first, &describe(&error))),
+        }
     }
 
     /// What it costs without a large payload, in bytes.
@@ -90,9 +77,33 @@ impl Body {
 
 impl Large {
     /// The message, with its payload.
-    pub(super) fn complete(&self, payload: &[u8]) -> Result<Message, SourceError> {
+    pub(super) fn complete(&self, payload: &[u8]) -> Message {
         build(self.id, &self.row, self.first, Some(payload), None)
+            .unwrap_or_else(|error| self.unreadable(&describe(&error)))
     }
+
+    /// The message, whose payload cannot be read.
+    pub(super) fn unreadable(&self, reason: &str) -> Message {
+        unreadable(self.id, &self.row, self.first, reason)
+    }
+}
+
+/// The message, and the length of its payload where that is still to be read.
+fn head(
+    id: i64,
+    row: &Row,
+    first: usize,
+    row_bytes_max: usize,
+) -> Result<(Message, Option<usize>), Error> {
+    let payload: Option<&[u8]> = row.try_get(first + 6)?;
+    let large: Option<i32> = row.try_get(first + 7)?;
+    let large = large.map(i32::unsigned_abs).map(|bytes| bytes as usize);
+    // The limit may lie below what comes with the read itself.
+    let size = large.or(payload.map(<[u8]>::len));
+    let oversize = size.filter(|&bytes| bytes > row_bytes_max).map(|bytes| bytes as u64);
+    let payload = payload.filter(|_| oversize.is_none());
+    let message = build(id, row, first, payload, oversize)?;
+    Ok((message, large.filter(|_| oversize.is_none())))
 }
 
 fn build(
@@ -101,38 +112,43 @@ fn build(
     first: usize,
     payload: Option<&[u8]>,
     oversize_bytes: Option<u64>,
-) -> Result<Message, SourceError> {
-    let error = |error: tokio_postgres::Error| undecodable(id, &error);
-    let headers: Option<JsonText<'_>> = row.try_get(first + 5).map_err(error)?;
-    let created_at: UnixMicros = row.try_get(first + 1).map_err(error)?;
-    let message_id: Uuid = row.try_get(first).map_err(error)?;
+) -> Result<Message, Error> {
+    let headers: Option<JsonText<'_>> = row.try_get(first + 5)?;
+    let created_at: UnixMicros = row.try_get(first + 1)?;
     Ok(Message::new(Parts {
         id,
-        message_id,
+        message_id: row.try_get(first)?,
         created_at_us: created_at.0,
-        topic: row.try_get(first + 2).map_err(error)?,
-        key: row.try_get(first + 3).map_err(error)?,
-        kind: row.try_get(first + 4).map_err(error)?,
+        topic: row.try_get(first + 2)?,
+        key: row.try_get(first + 3)?,
+        kind: row.try_get(first + 4)?,
         headers: headers.map(|json| json.0),
         payload,
         oversize_bytes,
     }))
 }
 
-/// Text that is not UTF-8 is possible only in a database whose encoding is SQL_ASCII.
-fn undecodable(id: i64, error: &tokio_postgres::Error) -> SourceError {
-    let cause = error.source().map_or_else(|| error.to_string(), ToString::to_string);
-    SourceError::stopped(
-        format!("message {id} cannot be read: {cause}"),
-        "the database's encoding must be UTF8 (SHOW server_encoding), and the table as `outbox-relay migrate` made it",
-    )
+/// What can be read of a row that cannot be read as a whole: its key goes on holding what it holds.
+fn unreadable(id: i64, row: &Row, first: usize, reason: &str) -> Message {
+    let parts = Parts {
+        id,
+        message_id: row.try_get(first).unwrap_or_default(),
+        created_at_us: row.try_get(first + 1).map_or(0, |at: UnixMicros| at.0),
+        topic: row.try_get(first + 2).unwrap_or_default(),
+        key: row.try_get(first + 3).unwrap_or_default(),
+        kind: row.try_get(first + 4).unwrap_or_default(),
+        headers: None,
+        payload: None,
+        oversize_bytes: None,
+    };
+    Message::unreadable(parts, reason)
 }
 
 /// jsonb's text: its binary form is a version byte before that text. Not parsed.
 struct JsonText<'a>(&'a str);
 
 impl<'a> FromSql<'a> for JsonText<'a> {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
         match raw.split_first() {
             Some((1, text)) => Ok(Self(std::str::from_utf8(text)?)),
             _ => Err("unknown version of jsonb".into()),
@@ -150,7 +166,7 @@ struct UnixMicros(i64);
 const UNIX_MICROS_AT_2000: i64 = 946_684_800_000_000;
 
 impl<'a> FromSql<'a> for UnixMicros {
-    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+    fn from_sql(_: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn StdError + Sync + Send>> {
         Ok(Self(i64::from_be_bytes(raw.try_into()?).saturating_add(UNIX_MICROS_AT_2000)))
     }
 

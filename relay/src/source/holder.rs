@@ -1,6 +1,6 @@
 //! Who keeps a hole open: the name behind a transaction, for people.
 
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::error::{ReadError, classify};
 use crate::schema::Schema;
@@ -88,18 +88,22 @@ impl Holders {
         client: &Client,
         transaction: &str,
     ) -> Result<Option<HolderName>, ReadError> {
-        let row = client
-            .query_opt(&self.statement, &[&transaction])
-            .await
-            .map_err(|error| classify("naming who keeps holes open", error))?;
-        Ok(row.map(|row| HolderName {
+        let failed = |error| classify("naming who keeps holes open", error);
+        let row = client.query_opt(&self.statement, &[&transaction]).await.map_err(failed)?;
+        row.map(|row| HolderName::read(transaction, &row)).transpose().map_err(failed)
+    }
+}
+
+impl HolderName {
+    fn read(transaction: &str, row: &Row) -> Result<Self, Error> {
+        Ok(Self {
             transaction: transaction.to_owned(),
-            pid: row.get(0),
-            application_name: row.get(1),
-            user: row.get(2),
-            state: row.get(3),
-            age_s: row.get(4),
-            gid: row.get(5),
-        }))
+            pid: row.try_get(0)?,
+            application_name: row.try_get(1)?,
+            user: row.try_get(2)?,
+            state: row.try_get(3)?,
+            age_s: row.try_get(4)?,
+            gid: row.try_get(5)?,
+        })
     }
 }

@@ -1,6 +1,6 @@
 //! The lock read: who may still commit an id that was drawn, and whether ids still mean what they meant.
 
-use tokio_postgres::{Client, Statement};
+use tokio_postgres::{Client, Error, Row, Statement};
 
 use super::error::{ReadError, SourceError, classify};
 use super::guard::LockRead;
@@ -45,22 +45,24 @@ impl Locks {
     }
 
     pub(super) async fn read(&self, client: &Client) -> Result<LockRead, ReadError> {
-        let row = client
-            .query_one(&self.statement, &[])
-            .await
-            .map_err(|error| classify("reading the locks", error))?;
-        let transactions: Vec<String> = row.get(4);
-        let prepared: Vec<bool> = row.get(5);
-        Ok(LockRead {
-            table: row.get(0),
-            last_value: row.get(1),
-            cache: row.get(2),
-            increment: row.get(3),
-            holders: transactions
-                .into_iter()
-                .zip(prepared)
-                .map(|(transaction, prepared)| Holder { transaction, prepared })
-                .collect(),
-        })
+        let failed = |error| classify("reading the locks", error);
+        let row = client.query_one(&self.statement, &[]).await.map_err(failed)?;
+        read(&row).map_err(failed)
     }
+}
+
+fn read(row: &Row) -> Result<LockRead, Error> {
+    let transactions: Vec<String> = row.try_get(4)?;
+    let prepared: Vec<bool> = row.try_get(5)?;
+    Ok(LockRead {
+        table: row.try_get(0)?,
+        last_value: row.try_get(1)?,
+        cache: row.try_get(2)?,
+        increment: row.try_get(3)?,
+        holders: transactions
+            .into_iter()
+            .zip(prepared)
+            .map(|(transaction, prepared)| Holder { transaction, prepared })
+            .collect(),
+    })
 }

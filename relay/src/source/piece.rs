@@ -7,9 +7,10 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use futures_util::{TryStreamExt, pin_mut};
-use tokio_postgres::Statement;
 use tokio_postgres::types::ToSql;
+use tokio_postgres::{Row, Statement};
 
+use super::apart::read_apart;
 use super::budget::Budget;
 use super::column::{Body, Large};
 use super::error::{ReadError, classify};
@@ -91,6 +92,7 @@ impl Fetch<'_> {
         loop {
             match self.client.deadline().answer(self.try_read(large)).await? {
                 Ok(messages) => return Ok(messages),
+                Err(ReadError::Row(_)) => return Box::pin(self.read_apart(large)).await,
                 // The read cannot be made again, part of it has been handed on: the fetch can.
                 Err(ReadError::Busy(error)) => {
                     tracing::warn!(%error, "reading large payloads: busy, trying again");
@@ -102,7 +104,7 @@ impl Fetch<'_> {
     }
 
     async fn try_read(&self, large: &[(usize, Large)]) -> Result<Vec<Option<Message>>, ReadError> {
-        let failed = |error| classify("reading large payloads", error);
+        let failed = |error| classify(WHAT, error);
         let ids: Vec<i64> = large.iter().map(|(_, body)| body.id).collect();
         let mut parameters: Vec<&(dyn ToSql + Sync)> = vec![&ids];
         parameters.extend_from_slice(self.more);
@@ -111,12 +113,46 @@ impl Fetch<'_> {
         pin_mut!(rows);
         let mut messages: Vec<Option<Message>> = ids.iter().map(|_| None).collect();
         while let Some(row) = rows.try_next().await.map_err(failed)? {
-            let id: i64 = row.get(0);
-            if let Some(at) = ids.iter().position(|&wanted| wanted == id) {
-                let payload: Option<&[u8]> = row.get(1);
-                messages[at] = Some(large[at].1.complete(payload.unwrap_or_default())?);
-            }
+            complete(&row, large, &mut messages).map_err(failed)?;
         }
         Ok(messages)
     }
+
+    /// Where one of the payloads cannot be read: its message is one that cannot be.
+    async fn read_apart(
+        &self,
+        large: &[(usize, Large)],
+    ) -> Result<Vec<Option<Message>>, ReadError> {
+        let ids: Vec<i64> = large.iter().map(|(_, body)| body.id).collect();
+        let apart = loop {
+            match read_apart(self.client, WHAT, self.statement, &ids, self.more).await {
+                Err(ReadError::Busy(_)) => tokio::time::sleep(BUSY_PAUSE).await,
+                apart => break apart?,
+            }
+        };
+        let unreadable = |(_, body): &(usize, Large)| {
+            apart.unreadable.get(&body.id).map(|reason| body.unreadable(reason))
+        };
+        let mut messages: Vec<Option<Message>> = large.iter().map(unreadable).collect();
+        for row in &apart.rows {
+            complete(row, large, &mut messages).map_err(|error| classify(WHAT, error))?;
+        }
+        Ok(messages)
+    }
+}
+
+const WHAT: &str = "reading large payloads";
+
+/// Puts the payload of a row where its message belongs.
+fn complete(
+    row: &Row,
+    large: &[(usize, Large)],
+    messages: &mut [Option<Message>],
+) -> Result<(), tokio_postgres::Error> {
+    let (id, payload): (i64, Option<&[u8]>) = (row.try_get(0)?, row.try_get(1)?);
+    let places = large.iter().zip(messages);
+    for ((_, body), message) in places.filter(|((_, body), _)| body.id == id).take(1) {
+        *message = Some(body.complete(payload.unwrap_or_default()));
+    }
+    Ok(())
 }

@@ -94,6 +94,7 @@ fn ended(error: ReadError) -> Result<(), SourceError> {
         ReadError::Busy(error) => {
             Err(SourceError::Lost { what: "preparing to read".to_owned(), error: Some(error) })
         }
+        ReadError::Row(unreadable) => Err(unreadable.stopped()),
         ReadError::Closed => Ok(()),
     }
 }

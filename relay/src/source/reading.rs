@@ -5,6 +5,7 @@ mod holding;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep};
@@ -25,8 +26,12 @@ use super::retry::{Retry, RetryClock};
 use super::statements::Statements;
 use super::status::SourceStatus;
 use super::{FromSource, Start};
+use crate::cause::Cause;
 use crate::config::SourceConfig;
-use crate::database::Session;
+use crate::database::{Session, describe, remedy};
+
+/// A statement that fails again and again is made this rarely at last.
+const BUSY_PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// What connects a reader to its pipeline.
 pub struct Ports {
@@ -121,18 +126,24 @@ impl Reading {
 
     /// Never ends but by an error.
     pub(super) async fn run(mut self) -> ReadError {
+        let mut pause = self.limits.poll_interval_max;
         loop {
             match self.turn().await {
-                Ok(()) => {}
+                Ok(()) => pause = self.limits.poll_interval_max,
                 // Nothing was taken from the statement that failed, so it is simply made again.
                 Err(ReadError::Busy(error)) => {
-                    let said = error
-                        .as_db_error()
-                        .map_or_else(|| error.to_string(), |db| db.message().to_owned());
-                    tracing::warn!(error = %said, "reading the outbox: busy, trying again");
-                    self.show(|status| status.busy = Some(said));
-                    sleep(self.limits.poll_interval_max).await;
+                    let hint = remedy(&error).map(std::borrow::Cow::into_owned);
+                    let cause = Cause { reason: describe(&error), hint };
+                    if self.status.borrow().busy.as_ref() != Some(&cause) {
+                        let Cause { reason, hint } = &cause;
+                        tracing::warn!(error = reason, hint, "reading waits");
+                    }
+                    self.show(|status| status.busy = Some(cause));
+                    sleep(pause).await;
+                    pause = (pause * 2).min(BUSY_PAUSE_MAX);
                 }
+                // Not in a read of rows, which are told from each other there.
+                Err(ReadError::Row(failure)) => return failure.stopped().into(),
                 Err(error) => return error,
             }
         }
@@ -158,7 +169,13 @@ impl Reading {
         let stalled = self.is_full_of_holes() || self.paused.load(Ordering::Relaxed);
         let hi = if stalled { i64::MAX } else { self.holes.hi() };
         let read = self.poll.read(&self.client, hi, self.holes.open());
-        let read = self.client.deadline().answer(read).await??;
+        let read = match self.client.deadline().answer(read).await? {
+            // Boxed, since it is rare, and large.
+            Err(ReadError::Row(_)) => {
+                Box::pin(self.poll.read_apart(&self.client, hi, self.holes.open())).await?
+            }
+            read => read?,
+        };
         if let Err(error) = self.guard.check_file(read.file) {
             // It may say more precisely what was altered.
             self.read_locks().await?;

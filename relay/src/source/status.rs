@@ -1,6 +1,7 @@
 //! What a reader shows of itself, for `status` and the metrics.
 
 use super::holder::HolderName;
+use crate::cause::Cause;
 
 /// The state of a reader, updated with every read.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -24,5 +25,5 @@ pub struct SourceStatus {
     /// Who has kept holes open for the longest time, once it is worth naming.
     pub holder: Option<HolderName>,
     /// A message of the last statement that found the table locked or timed out, until one succeeds.
-    pub busy: Option<String>,
+    pub busy: Option<Cause>,
 }

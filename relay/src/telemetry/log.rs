@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{Layer, Registry};
 
 use crate::config::{LogConfig, LogFormat};
+use crate::printable::Records;
 
 /// Libraries that would log what we handed to them, and the most that they may say, whatever the
 /// filter: tokio-postgres logs parameters at debug, lapin whole frames (credentials, payloads) at
@@ -53,7 +54,7 @@ fn subscriber<W>(
 where
     W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
 {
-    let layer = fmt::layer().with_writer(writer);
+    let layer = fmt::layer().with_writer(Records(writer));
     let layer = match config.format {
         LogFormat::Text => layer.with_ansi(colours).boxed(),
         LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).boxed(),

@@ -86,6 +86,10 @@ pub(crate) const KEEPER_SUCCESS: Metric = Metric {
         "When the last round of retention ended well",
     )
 };
+pub(crate) const KEEPER_TROUBLES: Metric = Metric {
+    labels: &[],
+    ..gauge("outbox_relay_keeper_troubles", "Parts of the keeper's work that the database refuses")
+};
 pub(crate) const FLOOR: Metric =
     Metric { labels: &[], ..gauge("outbox_relay_floor_id", "Below this id nothing is kept") };
 pub(crate) const DELETED: Metric = Metric {
@@ -105,7 +109,7 @@ pub(crate) const OLDEST_PENDING: Metric = gauge(
 pub(crate) const DEAD: Metric = gauge("outbox_relay_dead_messages", "Messages in dead");
 
 /// Every metric of the relay. Those of the inboxes it maintains are `outbox_inbox`'s.
-pub const ALL: [Metric; 28] = [
+pub const ALL: [Metric; 29] = [
     CONFIRMED,
     RESENT,
     REFUSALS,
@@ -128,6 +132,7 @@ pub const ALL: [Metric; 28] = [
     BUILD,
     KEEPER,
     KEEPER_SUCCESS,
+    KEEPER_TROUBLES,
     FLOOR,
     DELETED,
     LATE,

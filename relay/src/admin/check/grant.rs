@@ -6,7 +6,7 @@ use super::Finding;
 use crate::schema::Schema;
 
 /// Table, and the rights on it.
-const TABLES: [(&str, &[&str]); 12] = [
+const TABLES: [(&str, &[&str]); 13] = [
     ("message", &["SELECT", "DELETE"]),
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("hole", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -15,6 +15,7 @@ const TABLES: [(&str, &[&str]); 12] = [
     ("kept", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("route", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("trouble", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("decision", &["SELECT", "INSERT"]),
     ("displaced", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),
@@ -60,9 +61,9 @@ SELECT coalesce((
 pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error> {
     let name = schema.name();
     let row = client.query_one(SCHEMA, &[&name]).await?;
-    let (role, quoted): (String, String) = (row.get(0), row.get(1));
+    let (role, quoted): (String, String) = (row.try_get(0)?, row.try_get(1)?);
     let mut missing = Vec::new();
-    if !row.get::<_, bool>(2) {
+    if !row.try_get::<_, bool>(2)? {
         missing.push(("USAGE on the schema".to_owned(), schema.sql("USAGE ON SCHEMA outbox")));
     }
     let relations = TABLES
@@ -70,20 +71,24 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
         .flat_map(|(table, rights)| rights.iter().map(move |right| (*table, *right)))
         .chain([("message_state", "SELECT"), ("message_id_seq", "SELECT")]);
     for (table, right) in relations {
-        if !client.query_one(RELATION, &[&name, &table, &right]).await?.get::<_, bool>(0) {
+        if !client.query_one(RELATION, &[&name, &table, &right]).await?.try_get::<_, bool>(0)? {
             let kind = if table.ends_with("_seq") { "SEQUENCE " } else { "" };
             let on = schema.sql(&format!("{right} ON {kind}outbox.{table}"));
             missing.push((format!("{right} on {table}"), on));
         }
     }
     for column in META_COLUMNS {
-        if !client.query_one(COLUMN, &[&name, &column]).await?.get::<_, bool>(0) {
+        if !client.query_one(COLUMN, &[&name, &column]).await?.try_get::<_, bool>(0)? {
             let on = schema.sql(&format!("UPDATE ({column}) ON outbox.meta"));
             missing.push((format!("UPDATE of {column} on meta"), on));
         }
     }
     for (function, arguments) in FUNCTIONS {
-        if !client.query_one(FUNCTION, &[&name, &function, &arguments]).await?.get::<_, bool>(0) {
+        if !client
+            .query_one(FUNCTION, &[&name, &function, &arguments])
+            .await?
+            .try_get::<_, bool>(0)?
+        {
             let on = schema.sql(&format!("EXECUTE ON FUNCTION outbox.{function}({arguments})"));
             missing.push((format!("EXECUTE on {function}"), on));
         }

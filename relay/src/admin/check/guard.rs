@@ -23,7 +23,7 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
     let mut found = Vec::new();
     for (trigger, event) in GUARDS {
         let row = client.query_opt(ENABLED, &[&schema.name(), &trigger]).await?;
-        match row.map(|row| row.get::<_, bool>(0)) {
+        match row.map(|row| row.try_get::<_, bool>(0)).transpose()? {
             Some(true) => {}
             Some(false) => found.push(Finding::fail(
                 "guards",
@@ -51,7 +51,7 @@ async fn doorbell(client: &Client, schema: &Schema) -> Result<Finding, Error> {
     if schema::doorbell_installed(client, schema).await? {
         return Ok(Finding::ok("doorbell", "a commit wakes an idle relay"));
     }
-    let prepared: i32 = client.query_one(PREPARED, &[]).await?.get(0);
+    let prepared: i32 = client.query_one(PREPARED, &[]).await?.try_get(0)?;
     Ok(match prepared {
         0 => {
             Finding::warn("doorbell", "not installed: an idle relay polls", "outbox-relay migrate")

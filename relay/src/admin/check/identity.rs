@@ -20,7 +20,7 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
     let row = client.query_one(IDENTITY, &[&schema.name()]).await?;
     let alter = |what: &str| schema.sql(&format!("ALTER TABLE outbox.message ALTER id {what}"));
     let mut found = Vec::new();
-    let identity: String = row.get("identity");
+    let identity: String = row.try_get("identity")?;
     if identity != "a" {
         let remedy = if identity == "d" {
             alter("SET GENERATED ALWAYS")
@@ -34,9 +34,9 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
         ));
     }
     let (Some(cache), Some(increment), Some(cycle)) = (
-        row.get::<_, Option<i64>>("cache"),
-        row.get::<_, Option<i64>>("increment"),
-        row.get::<_, Option<bool>>("cycle"),
+        row.try_get::<_, Option<i64>>("cache")?,
+        row.try_get::<_, Option<i64>>("increment")?,
+        row.try_get::<_, Option<bool>>("cycle")?,
     ) else {
         return Ok(found);
     };

@@ -19,28 +19,28 @@ SELECT current_setting('server_version_num')::int AS number,
 
 pub(super) async fn look(client: &Client) -> Result<Vec<Finding>, Error> {
     let row = client.query_one(SERVER, &[]).await?;
-    let version: String = row.get("version");
-    let role: String = row.get("role");
-    let mut found = vec![if row.get::<_, i32>("number") < VERSION_MIN {
+    let version: String = row.try_get("version")?;
+    let role: String = row.try_get("role")?;
+    let mut found = vec![if row.try_get::<_, i32>("number")? < VERSION_MIN {
         Finding::fail("server", format!("PostgreSQL {version}"), "use PostgreSQL 14.1 or newer")
     } else {
         Finding::ok("server", format!("PostgreSQL {version}"))
     }];
-    if row.get("standby") {
+    if row.try_get("standby")? {
         found.push(Finding::fail(
             "standby",
             "the server is in recovery: nothing can be settled there",
             "let `url` under [database] lead to the primary",
         ));
     }
-    if !row.get::<_, bool>("fsync") {
+    if !row.try_get::<_, bool>("fsync")? {
         found.push(Finding::warn(
             "fsync",
             "off: a crash of the machine may lose committed messages, or the whole database",
             "fsync = on",
         ));
     }
-    let standbys: String = row.get("synchronous_standbys");
+    let standbys: String = row.try_get("synchronous_standbys")?;
     found.push(Finding::ok(
         "replication",
         match standbys.as_str() {
@@ -48,14 +48,14 @@ pub(super) async fn look(client: &Client) -> Result<Vec<Finding>, Error> {
             names => format!("synchronous standbys: {names}"),
         },
     ));
-    if row.get("superuser") {
+    if row.try_get("superuser")? {
         found.push(Finding::warn(
             "role",
             format!("the relay connects as {role}, a superuser"),
             "outbox-relay migrate --grant-relay ROLE, and connect as that role",
         ));
     }
-    if !row.get::<_, bool>("reads_stats") {
+    if !row.try_get::<_, bool>("reads_stats")? {
         found.push(Finding::warn(
             "statistics",
             "only the pid of a session that keeps a hole open can be named",

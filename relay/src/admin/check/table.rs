@@ -19,19 +19,19 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
     let rows = client.query(TABLES, &[&schema.name()]).await?;
     let mut found = Vec::new();
     for row in &rows {
-        let (name, owner): (String, String) = (row.get("name"), row.get("owner"));
+        let (name, owner): (String, String) = (row.try_get("name")?, row.try_get("owner")?);
         // Of a superuser it has been said already; it owns everything.
-        if name == "message" && row.get("owned") && !row.get::<_, bool>("superuser") {
+        if name == "message" && row.try_get("owned")? && !row.try_get::<_, bool>("superuser")? {
             found.push(Finding::warn(
                 "owner",
                 format!("the relay's role owns {name} (as {owner}): no guard binds an owner"),
                 "outbox-relay migrate --grant-relay ROLE, and connect as that role",
             ));
         }
-        if row.get("policies") {
+        if row.try_get("policies")? {
             let remedy =
                 schema.sql(&format!("ALTER TABLE outbox.{name} DISABLE ROW LEVEL SECURITY"));
-            found.push(if row.get("hides") {
+            found.push(if row.try_get("hides")? {
                 Finding::fail(
                     "policies",
                     format!(
@@ -47,7 +47,7 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
                 )
             });
         }
-        if row.get("subscribed") {
+        if row.try_get("subscribed")? {
             found.push(Finding::fail(
                 "subscription",
                 format!("{name} is filled by logical replication: its ids are drawn elsewhere"),

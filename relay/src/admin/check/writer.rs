@@ -43,14 +43,14 @@ FROM pg_settings WHERE name = 'synchronous_commit'";
 pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error> {
     let mut found = Vec::new();
     let server = client.query_one(SERVER, &[]).await?;
-    let standbys: bool = server.get("standbys");
-    if server.get("of_server") {
-        let value: String = server.get("value");
+    let standbys: bool = server.try_get("standbys")?;
+    if server.try_get("of_server")? {
+        let value: String = server.try_get("value")?;
         found.extend(finding("the server", &value, standbys, "synchronous_commit = on"));
     }
     for row in client.query(SETTINGS, &[&schema.name()]).await? {
         let (value, whom, remedy): (String, String, String) =
-            (row.get("value"), row.get("whom"), row.get("remedy"));
+            (row.try_get("value")?, row.try_get("whom")?, row.try_get("remedy")?);
         found.extend(finding(&whom, &value, standbys, &remedy));
     }
     if found.is_empty() {

@@ -6,7 +6,7 @@
 //! then it is *requeued*: listed as such, and neither requeued twice nor discarded.
 
 use serde::Serialize;
-use tokio_postgres::{Client, Row};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use super::{CHOSEN, Chosen, Filter, ID_TAKEN, NOT_REQUEUED};
@@ -66,15 +66,16 @@ pub async fn requeue(
         let text = format!("SELECT id FROM outbox.dead WHERE {CHOSEN} AND {ID_TAKEN} ORDER BY id");
         let taken = Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[]).await?;
         if let Some(row) = taken.first() {
-            return Err(AdminError::IdTaken { target: target.to_owned(), id: row.get("id") });
+            return Err(AdminError::IdTaken { target: target.to_owned(), id: row.try_get("id")? });
         }
     }
     let rows =
         Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX]).await?;
-    let decided = decided("dead requeue", target, &filter, &rows);
+    let ids = ids(&rows)?;
+    let decided = decided("dead requeue", target, &filter, &ids);
     decision::record(&transaction, schema, decided, decision).await?;
     end(transaction, dry_run).await?;
-    Ok(changed(&rows))
+    Ok(changed(ids))
 }
 
 /// Deletes the chosen dead messages of one target and records who decided it, and why. Messages that
@@ -106,39 +107,41 @@ pub async fn discard(
     let filter = Filter { target: Some(target.to_owned()), ..filter.clone() };
     let rows =
         Chosen::new(&filter).query(&transaction, &schema.sql(&text), &[&CHANGE_ROWS_MAX]).await?;
-    let message_ids: Vec<Uuid> = rows.iter().map(|row| row.get("message_id")).collect();
+    let message_ids: Vec<Uuid> =
+        rows.iter().map(|row| row.try_get("message_id")).collect::<Result<_, _>>()?;
+    let ids = ids(&rows)?;
     let decided = Decided {
         message_ids: Some(&message_ids),
-        ..decided("dead discard", target, &filter, &rows)
+        ..decided("dead discard", target, &filter, &ids)
     };
     decision::record(&transaction, schema, decided, decision).await?;
-    hold::release_keys(&transaction, schema, target, &ids(&rows)).await?;
+    hold::release_keys(&transaction, schema, target, &ids).await?;
     end(transaction, dry_run).await?;
-    Ok(changed(&rows))
+    Ok(changed(ids))
 }
 
 fn decided<'a>(
     command: &'a str,
     target: &'a str,
     filter: &'a Filter,
-    rows: &[Row],
+    ids: &[i64],
 ) -> Decided<'a, Filter> {
     Decided {
         command_id: Uuid::now_v7(),
         command,
         target: Some(target),
         filter,
-        rows: rows.len() as u64,
-        ids: decision::id_set(&ids(rows)),
+        rows: ids.len() as u64,
+        ids: decision::id_set(ids),
         message_ids: None,
     }
 }
 
-fn ids(rows: &[Row]) -> Vec<i64> {
-    rows.iter().map(|row| row.get("id")).collect()
+fn ids(rows: &[Row]) -> Result<Vec<i64>, Error> {
+    rows.iter().map(|row| row.try_get("id")).collect()
 }
 
-fn changed(rows: &[Row]) -> Changed {
-    let more = i64::try_from(rows.len()).is_ok_and(|rows| rows >= CHANGE_ROWS_MAX);
-    Changed { rows: rows.len() as u64, ids: named(ids(rows)), more }
+fn changed(ids: Vec<i64>) -> Changed {
+    let more = i64::try_from(ids.len()).is_ok_and(|rows| rows >= CHANGE_ROWS_MAX);
+    Changed { rows: ids.len() as u64, ids: named(ids), more }
 }

@@ -40,7 +40,7 @@ pub async fn doctor(
     }
     let stats = stats(client, schema).await?;
     let now = "SELECT extract(epoch FROM now())::float8";
-    let now: f64 = client.query_one(now, &[]).await?.get(0);
+    let now: f64 = client.query_one(now, &[]).await?.try_get(0)?;
     findings.extend([partitions(&stats), maintained(&stats, now), parked(&stats)]);
     findings.push(default_partition(client, schema).await?);
     findings.push(names(client, schema).await?);
@@ -104,7 +104,7 @@ fn parked(stats: &Stats) -> Finding {
 
 async fn default_partition(client: &Client, schema: &Schema) -> Result<Finding, Error> {
     let text = "SELECT partdefid <> 0 FROM pg_partitioned_table WHERE partrelid = 'outbox.inbox'::regclass";
-    let found: bool = client.query_one(&schema.sql(text), &[]).await?.get(0);
+    let found: bool = client.query_one(&schema.sql(text), &[]).await?.try_get(0)?;
     Ok(if found {
         Finding::fail(
             "default partition",
@@ -123,7 +123,7 @@ SELECT count(*) FILTER (WHERE message_id ~ '[^@[:space:]|]+@[^@[:space:]|]+\.[a-
     count(*) FILTER (WHERE message_id ~ '(^|[^0-9a-f-])(\+[0-9]{8,15}|00[0-9]{8,13})($|[^0-9a-f-])')
 FROM (SELECT message_id FROM outbox.inbox_undated LIMIT $1) AS sample";
     let row = client.query_one(&schema.sql(text), &[&SAMPLE_ROWS]).await?;
-    let (mails, phones): (i64, i64) = (row.get(0), row.get(1));
+    let (mails, phones): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
     Ok(match (mails, phones) {
         (0, 0) => Finding::ok("ids", "none looks like an e-mail address or a phone number"),
         _ => Finding::warn(

@@ -31,23 +31,24 @@ pub struct Failure {
 
 const COLUMNS: &str = "
 SELECT consumer, message_id, attempts, class, error,
-    to_char(last_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+    coalesce(to_char(last_failed_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+             last_failed_at::text),
     to_char(parked_at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
     replay_at IS NOT NULL, octet_length(payload)
 FROM outbox.inbox_failure";
 
-fn failure(row: &Row) -> Failure {
-    Failure {
-        consumer: row.get(0),
-        message_id: row.get(1),
-        attempts: row.get(2),
-        class: row.get(3),
-        error: row.get(4),
-        last_failed_at: row.get(5),
-        parked_at: row.get(6),
-        replaying: row.get(7),
-        payload_bytes: row.get(8),
-    }
+fn failure(row: &Row) -> Result<Failure, Error> {
+    Ok(Failure {
+        consumer: row.try_get(0)?,
+        message_id: row.try_get(1)?,
+        attempts: row.try_get(2)?,
+        class: row.try_get(3)?,
+        error: row.try_get(4)?,
+        last_failed_at: row.try_get(5)?,
+        parked_at: row.try_get(6)?,
+        replaying: row.try_get(7)?,
+        payload_bytes: row.try_get(8)?,
+    })
 }
 
 /// The failures that came last; only parked ones unless `all`.
@@ -66,7 +67,7 @@ pub async fn list(
          ORDER BY last_failed_at DESC LIMIT $3"
     );
     let rows = client.query(&schema.sql(&text), &[&consumer, &all, &limit]).await?;
-    Ok(rows.iter().map(failure).collect())
+    rows.iter().map(failure).collect()
 }
 
 /// One of them.
@@ -81,7 +82,7 @@ pub async fn show(
 ) -> Result<Option<Failure>, Error> {
     let text = format!("{COLUMNS} WHERE consumer = $1 AND message_id = $2");
     let row = client.query_opt(&schema.sql(&text), &[&consumer, &id]).await?;
-    Ok(row.as_ref().map(failure))
+    row.as_ref().map(failure).transpose()
 }
 
 /// What is kept of its payload; the outer `None`: there is no such failure.
@@ -96,7 +97,7 @@ pub async fn payload(
 ) -> Result<Option<Option<Vec<u8>>>, Error> {
     let text = "SELECT payload FROM outbox.inbox_failure WHERE consumer = $1 AND message_id = $2";
     let row = client.query_opt(&schema.sql(text), &[&consumer, &id]).await?;
-    Ok(row.map(|row| row.get(0)))
+    row.map(|row| row.try_get(0)).transpose()
 }
 
 /// Lets its consumer take it from the table once more; `false` if it is not parked, or was not kept.

@@ -31,9 +31,9 @@ pub struct Key {
 
 const LIST: &str = r#"
 SELECT scope, key, state, attempts, recovery_point, status,
-    to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
+    coalesce(to_char(created_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), created_at::text),
     to_char(lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'),
-    to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"')
+    coalesce(to_char(expires_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS"Z"'), expires_at::text)
 FROM outbox.idempotency_key CROSS JOIN LATERAL (
     SELECT CASE WHEN lease_until > clock_timestamp() THEN 'working'
                 WHEN expires_at <= clock_timestamp() THEN 'expired'
@@ -56,18 +56,20 @@ pub async fn list(
     limit: i64,
 ) -> Result<Vec<Key>, Error> {
     let rows = client.query(&schema.sql(LIST), &[&scope, &key, &all, &limit]).await?;
-    let key = |row: &tokio_postgres::Row| Key {
-        scope: row.get(0),
-        key: row.get(1),
-        state: row.get(2),
-        attempts: row.get(3),
-        recovery_point: row.get(4),
-        status: row.get(5),
-        created_at: row.get(6),
-        lease_until: row.get(7),
-        expires_at: row.get(8),
+    let key = |row: &tokio_postgres::Row| {
+        Ok(Key {
+            scope: row.try_get(0)?,
+            key: row.try_get(1)?,
+            state: row.try_get(2)?,
+            attempts: row.try_get(3)?,
+            recovery_point: row.try_get(4)?,
+            status: row.try_get(5)?,
+            created_at: row.try_get(6)?,
+            lease_until: row.try_get(7)?,
+            expires_at: row.try_get(8)?,
+        })
     };
-    Ok(rows.iter().map(key).collect())
+    rows.iter().map(key).collect()
 }
 
 /// Forgets a key whose attempt was lost; `false` if there is none, an attempt is at work on it, or it has been answered.

@@ -24,7 +24,8 @@ pub struct Known {
 
 // The bucket leads to one partition; the consumer is the first column of its key.
 const LOOKUP: &str = "
-SELECT consumer, state, to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), attempts, by, detail
+SELECT consumer, state,
+       coalesce(to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'), at::text), attempts, by, detail
 FROM (
     SELECT consumer, 'processed' AS state, processed_at AS at, NULL::int AS attempts, NULL AS by, NULL AS detail
     FROM outbox.inbox WHERE bucket = outbox.inbox_bucket($1) AND message_id = $1
@@ -48,15 +49,17 @@ pub async fn lookup(
     consumer: Option<&str>,
 ) -> Result<Vec<Known>, Error> {
     let rows = client.query(&schema.sql(LOOKUP), &[&id, &consumer]).await?;
-    let known = |row: &tokio_postgres::Row| Known {
-        consumer: row.get(0),
-        state: row.get(1),
-        at: row.get(2),
-        attempts: row.get(3),
-        by: row.get(4),
-        detail: row.get(5),
+    let known = |row: &tokio_postgres::Row| {
+        Ok(Known {
+            consumer: row.try_get(0)?,
+            state: row.try_get(1)?,
+            at: row.try_get(2)?,
+            attempts: row.try_get(3)?,
+            by: row.try_get(4)?,
+            detail: row.try_get(5)?,
+        })
     };
-    Ok(rows.iter().map(known).collect())
+    rows.iter().map(known).collect()
 }
 
 /// What a claim would say of each of these messages, in their order; nothing is claimed.
@@ -71,7 +74,7 @@ pub async fn check(
 ) -> Result<Vec<String>, Error> {
     let text = "SELECT outbox.inbox_check($1, id) FROM unnest($2::text[]) WITH ORDINALITY AS i (id, n) ORDER BY n";
     let rows = client.query(&schema.sql(text), &[&consumer, &ids]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// Forgets that a message was processed; `false` if there was nothing to forget.
@@ -99,5 +102,5 @@ pub(super) async fn decide(
 ) -> Result<bool, Error> {
     let text = format!("SELECT outbox.{function}($1, $2, $3, coalesce($4, session_user))");
     let row = client.query_one(&schema.sql(&text), &[&consumer, &id, &reason, &by]).await?;
-    Ok(row.get(0))
+    row.try_get(0)
 }

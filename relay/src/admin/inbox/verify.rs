@@ -49,15 +49,15 @@ pub async fn verify(
     transaction.batch_execute("SET LOCAL search_path = DEFAULT").await?;
     let row = transaction.query_one(&schema.sql(&text), &[&consumer]).await?;
     transaction.rollback().await?;
-    let (duplicate_effects, effects): (i64, i64) = (row.get(1), row.get(2));
+    let (duplicate_effects, effects): (i64, i64) = (row.try_get(1)?, row.try_get(2)?);
     // Counts of rows: far below what a float holds exactly.
     #[allow(clippy::cast_precision_loss)]
     let duplicate_rate = duplicate_effects as f64 / effects.max(1) as f64;
     Ok(Verified {
-        messages: row.get(0),
+        messages: row.try_get(0)?,
         duplicate_effects,
         duplicate_rate,
-        unclaimed: row.get(3),
+        unclaimed: row.try_get(3)?,
         named: row.get::<_, Option<Vec<String>>>(4).unwrap_or_default(),
     })
 }

@@ -71,12 +71,18 @@ pub(super) async fn look(
     let text = schema.sql(&LOOK.replace("{piece}", piece));
     let rows = transaction.query(&text, &parameters).await?;
     let first = rows.first();
-    let whole = first.is_none_or(|row| row.get::<_, i64>("rows") < limit);
-    let reached = first.and_then(|row| row.get("last")).unwrap_or(end);
+    let (whole, reached) = match first {
+        Some(row) => {
+            let last: Option<i64> = row.try_get("last")?;
+            (row.try_get::<_, i64>("rows")? < limit, last.unwrap_or(end))
+        }
+        None => (true, end),
+    };
     let (id, missing) = match part {
         Part::Ids(ids) => {
             let there = transaction.query(&schema.sql(THERE), &[ids]).await?;
-            let there: BTreeSet<i64> = there.iter().map(|row| row.get(0)).collect();
+            let there: BTreeSet<i64> =
+                there.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
             (end, ids.iter().copied().filter(|id| !there.contains(id)).collect())
         }
         Part::Range { .. } => (if whole { end } else { reached }, Vec::new()),

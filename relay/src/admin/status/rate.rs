@@ -26,10 +26,11 @@ WHERE target = $1 AND ranges && $2::text::int8multirange";
 
 pub(super) async fn sample(client: &Client, schema: &Schema) -> Result<Sample, Error> {
     let rows = client.query(&schema.sql(SAMPLE), &[]).await?;
-    let mut sample = Sample { at: rows[0].get(0), settled: BTreeMap::new() };
+    let clock = rows.first().expect("the clock is one row at least");
+    let mut sample = Sample { at: clock.try_get(0)?, settled: BTreeMap::new() };
     for row in &rows {
-        if let Some(target) = row.get::<_, Option<String>>(1) {
-            let settled = row.get::<_, String>(2).parse();
+        if let Some(target) = row.try_get::<_, Option<String>>(1)? {
+            let settled = row.try_get::<_, String>(2)?.parse();
             let settled = settled.expect("a CHECK bounds the ledger to message ids");
             sample.settled.insert(target, settled);
         }
@@ -53,7 +54,7 @@ pub(super) async fn since(
         let mut holes = 0;
         if !gained.is_empty() {
             let row = client.query_one(&schema.sql(HOLES), &[&target, &gained.to_string()]).await?;
-            holes = row.get::<_, i64>(0);
+            holes = row.try_get::<_, i64>(0)?;
         }
         let messages = gained.ids_len().saturating_sub(holes.unsigned_abs());
         if seconds > 0.0 {

@@ -72,11 +72,11 @@ pub async fn remove(
     let retries = transaction.query_one(&schema.sql(RETRIES), &[&target]).await?;
     let dead = if purge_dead { DEAD } else { DEAD_KEPT };
     let dead = transaction.query_one(&schema.sql(dead), &[&target]).await?;
-    let (retry_rows, dead_rows) = (rows(&retries), rows(&dead));
+    let (retry_rows, dead_rows) = (rows(&retries)?, rows(&dead)?);
     // A requeued message stands in both, and is one message.
-    let mut gone = ids(&retries);
-    gone.union(&ids(&dead));
-    let message_ids: Option<Vec<Uuid>> = dead.get(2);
+    let mut gone = ids(&retries)?;
+    gone.union(&ids(&dead)?);
+    let message_ids: Option<Vec<Uuid>> = dead.try_get(2)?;
     let decided = Decided {
         command_id: Uuid::now_v7(),
         command: "target remove",
@@ -102,10 +102,10 @@ async fn delete(
     transaction.execute(&schema.sql(&text), &[&target]).await
 }
 
-fn rows(answer: &Row) -> u64 {
-    answer.get::<_, i64>(0).unsigned_abs()
+fn rows(answer: &Row) -> Result<u64, Error> {
+    Ok(answer.try_get::<_, i64>(0)?.unsigned_abs())
 }
 
-fn ids(answer: &Row) -> RangeSet {
-    answer.get::<_, &str>(1).parse().expect("a CHECK bounds the ids of messages")
+fn ids(answer: &Row) -> Result<RangeSet, Error> {
+    Ok(answer.try_get::<_, &str>(1)?.parse().expect("a CHECK bounds the ids of messages"))
 }

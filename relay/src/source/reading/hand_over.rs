@@ -55,7 +55,13 @@ impl Reading {
         let as_of = self.marks.load(Ordering::Acquire);
         let in_hand = self.retry_clock.take();
         let due = self.retry.read(&self.client, &in_hand);
-        let due = self.client.deadline().answers(2, due).await??;
+        let due = match self.client.deadline().answers(2, due).await? {
+            // Boxed, since it is rare, and large.
+            Err(ReadError::Row(_)) => {
+                Box::pin(self.retry.read_apart(&self.client, &in_hand)).await?
+            }
+            due => due?,
+        };
         self.retry_clock.done(due.next_due);
         let there = due.rows.iter().filter(|(_, body)| body.cost_bytes() > 0);
         room.keep(there.count(), due.rows.iter().map(|(_, body)| body.cost_bytes()).sum());
