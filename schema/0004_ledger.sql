@@ -60,8 +60,41 @@ CREATE TABLE outbox.route (
     -- SHA-256 of all that decides where a row goes.
     hash   text        NOT NULL,
     -- Patterns and destinations, in order, without the values of headers.
-    routes jsonb       NOT NULL
+    routes jsonb       NOT NULL,
+    -- The patterns alone, for LIKE: [{"topic": "order.%", "type": null}]. A type of
+    -- null takes every row, also one without a type.
+    taken  jsonb       NOT NULL
 );
+
+-- What was settled unsent because no route took it: one row for each topic and type
+-- of a target under the same routes, written with the first such message. As long as
+-- these routes hold, ids has no end, so further messages of the topic write nothing;
+-- the first run with other routes ends it. What is sent after all (a hole that came
+-- late, a gap, a replay) is taken out of ids in the transaction that knows of it.
+CREATE TABLE outbox.unrouted (
+    unrouted_id bigint       GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    -- The first message, and a later one that the keeper has found: a topic of which
+    -- no message is left troubles nobody.
+    first_id  bigint         NOT NULL,
+    seen_id   bigint,
+    noted_at  timestamptz    NOT NULL DEFAULT now(),
+    closed_at timestamptz,
+    target    text           NOT NULL,
+    hash      text           NOT NULL,
+    -- NULL: all topics that have no row of their own. A target has at most a
+    -- thousand that have one.
+    topic     text,
+    type      text,
+    ids       int8multirange NOT NULL,
+    -- With a topic of NULL: what the routes took. See outbox.route.
+    taken     jsonb,
+
+    CONSTRAINT taken_is_of_all_others CHECK ((topic IS NULL) = (taken IS NOT NULL)),
+    CONSTRAINT ids_holds_message_ids CHECK (ids <@ int8range(1, 4611686018427387905))
+);
+CREATE UNIQUE INDEX unrouted_once ON outbox.unrouted
+    (target, hash, coalesce(topic, ''), coalesce(type, ''), (type IS NULL));
+CREATE INDEX unrouted_by_topic ON outbox.unrouted (target, topic);
 
 -- Ids that were settled without having been seen. Open (dead_at IS NULL): read
 -- past while a transaction may still commit them, hence still pending. Dead:

@@ -1,7 +1,7 @@
 -- For people: every message, once per target, with its state there.
 -- The open holes are gathered once a target, not once a message. What stands in
--- retry and dead is looked up by key: as joins they were hashed, and spilled
--- every message to disk together with all ranges of its target.
+-- retry, dead and unrouted is looked up by key: as joins they were hashed, and
+-- spilled every message to disk together with all ranges of its target.
 CREATE VIEW outbox.message_state AS
 SELECT
     message.id,
@@ -22,6 +22,26 @@ SELECT
                     -- After the identity went back it may be the copy of another message.
                     AND dead.message_id = message.message_id
             ),
+            (
+                SELECT 'unrouted'
+                FROM outbox.unrouted
+                WHERE unrouted.target = ledger.target AND unrouted.topic = message.topic
+                    AND unrouted.type IS NOT DISTINCT FROM message.type
+                    AND unrouted.ids @> message.id
+                LIMIT 1
+            ),
+            (
+                SELECT 'unrouted'
+                FROM outbox.unrouted
+                WHERE unrouted.target = ledger.target AND unrouted.topic IS NULL
+                    AND unrouted.ids @> message.id
+                    AND NOT EXISTS (
+                        SELECT FROM jsonb_to_recordset(unrouted.taken) AS taken (topic text, type text)
+                        WHERE message.topic LIKE taken.topic
+                            AND (taken.type IS NULL OR message.type LIKE taken.type)
+                    )
+                LIMIT 1
+            ),
             'sent'
         )
     END AS state
@@ -35,4 +55,4 @@ LEFT JOIN (
 ) AS open ON open.target = ledger.target
 CROSS JOIN outbox.message;
 COMMENT ON VIEW outbox.message_state IS
-    'pending | retrying | held | dead | sent, per message and target; sent includes what no route of the target takes.';
+    'pending | retrying | held | dead | unrouted | sent, per message and target; unrouted: settled unsent, no route of the target took it.';

@@ -34,7 +34,8 @@ BEGIN
     EXECUTE format('GRANT SELECT ON SEQUENCE %s TO %s', pg_get_serial_sequence('outbox.message', 'id'), role);
     EXECUTE format(
         'GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.ledger, outbox.hole, outbox.retry,'
-        ' outbox.dead, outbox.kept, outbox.watermark, outbox.route TO %s', role);
+        ' outbox.dead, outbox.kept, outbox.watermark, outbox.route,'
+        ' outbox.unrouted TO %s', role);
     EXECUTE format('GRANT SELECT, INSERT ON outbox.decision, outbox.displaced TO %s', role);
     EXECUTE format('GRANT SELECT ON outbox.migration, outbox.meta, outbox.message_state TO %s', role);
     EXECUTE format('GRANT UPDATE (floor, late_rows) ON outbox.meta TO %s', role);

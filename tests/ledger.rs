@@ -2,4 +2,4 @@
 
 mod aside;
 mod mark;
-mod pen;
+pub(crate) mod pen;

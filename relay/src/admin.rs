@@ -11,6 +11,7 @@ pub mod rebuild;
 pub mod replay;
 pub mod status;
 pub mod target;
+pub mod unrouted;
 
 use time::format_description::well_known::Rfc3339;
 use time::{OffsetDateTime, UtcOffset};

@@ -27,6 +27,7 @@ mod straggler;
 #[cfg(test)]
 mod tests;
 mod trial;
+mod unrouted;
 mod window;
 
 use std::collections::VecDeque;
@@ -37,6 +38,7 @@ pub use backoff::{Backoff, Jitter};
 pub use careful::{CRASHES_MAX, Past};
 pub use intake::{FreshRead, FreshRow, RetryRow};
 pub use policy::Policy;
+pub use unrouted::{KnownUnrouted, TOPICS_MAX};
 
 use crate::config::Order;
 use crate::ledger::progress::Progress;
@@ -52,6 +54,7 @@ use refused::RefusedRows;
 use retry::Retrying;
 use straggler::Stragglers;
 use trial::Trial;
+use unrouted::UnroutedTopics;
 use window::Window;
 
 /// So many unmarked ids make a mark urgent.
@@ -102,6 +105,8 @@ pub struct Begin {
     /// The routes are other ones than those of the last run that came to act on a change. True as
     /// well where the routes of that run are unknown.
     pub routes_changed: bool,
+    /// The target's rows of `outbox.unrouted`.
+    pub unrouted: Vec<KnownUnrouted>,
 }
 
 /// One pipeline's state between the reader, the target and the ledger.
@@ -143,6 +148,7 @@ pub struct Flow {
     retry_wanted: bool,
     /// The routes changed, and no mark has recorded yet that this run has acted on it.
     routes_changed: bool,
+    unrouted: UnroutedTopics,
     freed: Room,
     counters: Counters,
 }
@@ -151,7 +157,9 @@ impl Flow {
     /// A flow over the ledger as the database has it. `seed` is that of the back-off's jitter.
     #[must_use]
     pub fn new(policy: Policy, routes: Arc<[RouteConfig]>, begin: Begin, seed: u64) -> Self {
-        let Begin { progress, takeover_id, parked: destinations, past, routes_changed } = begin;
+        let Begin { progress, takeover_id, parked: destinations, past, .. } = begin;
+        let Begin { routes_changed, unrouted, .. } = begin;
+        let unrouted = UnroutedTopics::new(unrouted, progress.last().unwrap_or(1));
         let start_gaps = progress.last().map(|end| StartGaps { end, read: false });
         // What was in flight, and room for what was confirmed and not marked yet; of every life that ended
         // early: none of them may have come to what the one before had sent.
@@ -186,6 +194,7 @@ impl Flow {
             confirmed_sent_at: None,
             retry_wanted: false,
             routes_changed,
+            unrouted,
             freed: Room::default(),
             counters: Counters::default(),
         }
@@ -253,6 +262,7 @@ impl Flow {
             || self.parked.has_work()
             || self.careful.has_work()
             || self.routes_changed
+            || self.unrouted.has_work()
     }
 
     /// Whether a mark would settle much, or something waits for it.

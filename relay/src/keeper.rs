@@ -17,6 +17,7 @@ use crate::keeper::horizon::Held;
 use crate::keeper::meter::Meter;
 use crate::keeper::retention::Round;
 use crate::keeper::sweep::Position;
+use crate::keeper::unrouted::Unrouted;
 use crate::schema::{self, Schema};
 
 pub(crate) mod backlog;
@@ -31,6 +32,7 @@ mod meter;
 mod newcomer;
 pub mod retention;
 pub mod sweep;
+pub mod unrouted;
 pub mod watermark;
 
 /// `application_name` of the keeper's session.
@@ -114,6 +116,7 @@ impl Keeper {
         deadline: Deadline,
     ) -> Result<Infallible, DatabaseError> {
         let mut meter = Meter::new();
+        let mut unrouted = Unrouted::default();
         let mut look_at = Instant::now();
         let mut told = Held::Nothing;
         let mut kept = 0;
@@ -126,13 +129,23 @@ impl Keeper {
         }
         let mut sweep_at = Instant::now() + SWEEP_INTERVAL_MIN;
         loop {
-            if self.is_metered && Instant::now() >= look_at {
-                let look = meter::look(client, &self.schema);
+            if Instant::now() >= look_at {
+                if self.is_metered {
+                    let look = meter::look(client, &self.schema);
+                    match deadline.answers(PIECE_STATEMENTS, look).await? {
+                        Ok(looks) => meter.looked(looks),
+                        // Handled here: retention does not depend on what is shown of it.
+                        Err(error) => {
+                            tracing::warn!(%error, "the backlog was not counted for the metrics")
+                        }
+                    }
+                }
+                let look = unrouted.look(client, &self.schema);
                 match deadline.answers(PIECE_STATEMENTS, look).await? {
-                    Ok(looks) => meter.looked(looks),
-                    // Handled here: retention does not depend on what is shown of it.
+                    Ok(topics) => meter.untaken(topics),
+                    // Handled here: retention does not depend on it.
                     Err(error) => {
-                        tracing::warn!(%error, "the backlog was not counted for the metrics")
+                        tracing::warn!(%error, "topics that no target takes were not looked for")
                     }
                 }
                 look_at = Instant::now() + LOOK_INTERVAL;

@@ -42,6 +42,10 @@ pub struct Mark {
     pub ended: bool,
     /// This run has acted on the change of the routes: the next run does not hear of it again.
     pub routes_tried: bool,
+    /// What no route takes and the database does not know yet.
+    pub unrouted: Vec<Noted>,
+    /// Messages that were sent although an earlier life may have recorded them as unsent.
+    pub sent_after_all: Vec<i64>,
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.
     pub releases: Vec<Arc<str>>,
@@ -61,6 +65,8 @@ impl Mark {
             && self.started.is_none()
             && !self.ended
             && !self.routes_tried
+            && self.unrouted.is_empty()
+            && self.sent_after_all.is_empty()
             && self.releases.is_empty()
             && self.probes.is_empty()
     }
@@ -74,7 +80,29 @@ impl Mark {
             && self.set_aside.is_empty()
             && self.resolved.is_empty()
             && self.buried.is_empty()
+            && !self.is_about_routes()
     }
+
+    /// Whether it changes what is recorded of topics that no route takes.
+    #[must_use]
+    pub fn is_about_routes(&self) -> bool {
+        !self.unrouted.is_empty() || !self.sent_after_all.is_empty()
+    }
+}
+
+/// What becomes a row of `outbox.unrouted`, or is added to one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Noted {
+    /// `None`: all topics that have no row of their own.
+    pub topic: Option<String>,
+    /// The type.
+    pub kind: Option<String>,
+    /// The first such message.
+    pub first_id: i64,
+    /// From this id on every message of the topic is settled unsent, until the routes change.
+    pub open_from: Option<i64>,
+    /// Ids below that, one by one.
+    pub late: RangeSet,
 }
 
 /// A row of `retry`.

@@ -14,6 +14,7 @@ mod neighbour;
 mod start;
 mod steady;
 mod tally;
+mod unrouted;
 mod writer;
 
 use std::sync::Arc;
@@ -218,6 +219,7 @@ async fn run_once<T: Target + 'static>(
         parked,
         past,
         routes_changed,
+        unrouted,
         retry_rows,
         led,
     } = takeover;
@@ -233,7 +235,13 @@ async fn run_once<T: Target + 'static>(
     let mut progress = Progress::new(start.settled.clone(), start.open.clone());
     // The reader treats them as holes, and so does this.
     start.gaps().iter().for_each(|range| progress.opened(range));
-    let begin = Begin { progress, takeover_id: predecessor_id, parked, past, routes_changed };
+    // On its own: neither its end nor its failure is that of the pipeline.
+    let mut telling = JoinSet::new();
+    if unrouted::is_wanted_now(&unrouted, &context.target.routes) {
+        telling.spawn(unrouted::tell(context.clone()));
+    }
+    let begin =
+        Begin { progress, takeover_id: predecessor_id, parked, past, routes_changed, unrouted };
     let flow = Flow::new(context.policy(), context.target.routes.clone().into(), begin, seed());
     let (feed, ports) = Feed::new(context, retry_rows);
     let meter = Meter::new(name, reader.status());

@@ -2,10 +2,12 @@
 
 pub mod canonical;
 pub mod pattern;
+pub mod taken;
 pub mod template;
 
 pub use canonical::Canonical;
 pub use pattern::{Pattern, PatternError};
+pub use taken::Taken;
 pub use template::{Absent, Template, TemplateError};
 
 use crate::message::Message;

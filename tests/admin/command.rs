@@ -178,7 +178,8 @@ async fn status_as_json() {
             "refused": 1
           },
           "settled_per_s": null,
-          "started": true
+          "started": true,
+          "unsent": []
         },
         {
           "configured": true,
@@ -200,7 +201,8 @@ async fn status_as_json() {
           },
           "retry": {},
           "settled_per_s": null,
-          "started": false
+          "started": false,
+          "unsent": []
         },
         {
           "configured": false,
@@ -222,9 +224,11 @@ async fn status_as_json() {
           },
           "retry": {},
           "settled_per_s": null,
-          "started": true
+          "started": true,
+          "unsent": []
         }
       ],
+      "untaken": null,
       "writers": []
     }
     "#);

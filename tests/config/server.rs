@@ -213,7 +213,7 @@ fn a_compression_that_is_none() {
 fn an_unrouted_that_is_none() {
     assert_snapshot!(refused(&format!("{DATABASE}{KAFKA}unrouted = \"drop\"\n")), @r#"
     relay.toml:7:12: target.lake.unrouted = "drop": not one of "settle", "wait", "stop"
-    hint: write "settle", "wait" or "stop"
+    hint: write "settle" or "wait" or "stop"
     "#);
 }
 

@@ -344,3 +344,18 @@ async fn it_answers_until_the_last_message_is_settled() {
     relay.signal("TERM").await;
     relay.wait_exit().await;
 }
+
+/// GIVEN a target that takes one topic WHEN another is written THEN the keeper's metric counts it, once.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_topic_that_no_target_takes_is_counted() {
+    let stage = Stage::new(Database::create().await).await.with_kafka(&Services::kafka()).await;
+    let route =
+        format!("[{{ topic = \"order.*\", kafka_topic = \"{}\" }}]", stage.kafka().topic.clone());
+    let stage = listening(stage.set("target.kafka", "route", route));
+    let relay = RelayProcess::start(&stage.config).await;
+    wait_value(&relay, "outbox_relay_untaken_topics", 0.0).await;
+    let session = stage.session().await;
+    session.run("SELECT outbox.publish('oder', 'k', 'x') FROM generate_series(1, 9)").await;
+    wait_value(&relay, "outbox_relay_untaken_topics", 1.0).await;
+    assert!(relay.terminate().await.success());
+}

@@ -13,13 +13,13 @@ use crate::keeper::outbox::Outbox;
 use crate::source::consumer::config;
 
 /// The lease of a target, and what writes its marks.
-pub(super) struct Pen {
-    pub(super) lease: Lease,
+pub(crate) struct Pen {
+    pub(crate) lease: Lease,
     marker: Marker,
 }
 
 impl Pen {
-    pub(super) async fn take(outbox: &Outbox, name: &str) -> Self {
+    pub(crate) async fn take(outbox: &Outbox, name: &str) -> Self {
         let url = outbox.database.url_as(&outbox.database.create_relay().await);
         let session = database::Session::connect(&config(url), "test lease").await.unwrap();
         let limits = LeaseConfig {
@@ -36,11 +36,11 @@ impl Pen {
         Self { marker: Marker::new(statements, name, row.epoch, row.ctid), lease }
     }
 
-    pub(super) async fn write(&mut self, mut mark: Mark) {
+    pub(crate) async fn write(&mut self, mut mark: Mark) {
         self.marker.write(&self.lease, &mut mark).await.unwrap();
     }
 
-    pub(super) async fn bury(&mut self, id: i64, reason: &str) {
+    pub(crate) async fn bury(&mut self, id: i64, reason: &str) {
         let buried = Buried { id, key: None, holds: false, attempts: 3, reason: reason.to_owned() };
         let settled = std::iter::once(id..id + 1).collect();
         self.write(Mark { settled, buried: vec![buried], ..Mark::default() }).await;

@@ -75,7 +75,7 @@ async fn a_relay_reads_removes_and_keeps_the_progress() {
     let relay = Session::connect(&database.url_as(&database.create_relay().await)).await;
 
     // WHEN, THEN
-    for table in ["ledger", "hole", "retry", "dead", "kept", "watermark", "route"] {
+    for table in ["ledger", "hole", "retry", "dead", "kept", "watermark", "route", "unrouted"] {
         for verb in ["SELECT", "INSERT", "UPDATE", "DELETE"] {
             let granted = relay
                 .query_one(

@@ -22,7 +22,7 @@ pub(crate) async fn wait_settled(session: &Session, targets: usize) {
     })
     .await;
     let open = "SELECT concat_ws(' ', count(*), state, 'for', target, 'from id', min(id))
-                FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')
+                FROM outbox.message_state WHERE state NOT IN ('sent', 'dead', 'unrouted')
                 GROUP BY target, state";
     let mut left: Vec<String> = Vec::new();
     let settled = async {

@@ -37,6 +37,7 @@ impl Backlog {
             parked: vec![],
             past: Past::default(),
             routes_changed: false,
+            unrouted: vec![],
         };
         let flow = Flow::new(Policy::default(), vec![route("*")].into(), begin, 1);
         Self { flow, reads: ids.chunks(BATCH_ROWS).map(read).collect() }

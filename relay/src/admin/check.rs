@@ -9,6 +9,7 @@ mod grant;
 mod guard;
 mod identity;
 mod ledger;
+mod route;
 mod server;
 mod table;
 mod transport;
@@ -109,6 +110,7 @@ pub async fn database(client: &Client, schema: &Schema, targets: &[String]) -> V
     // The first to read a table: without the right to, the finding above says which is missing.
     if findings.iter().all(|finding| finding.subject != "grants" || finding.level < Level::Down) {
         collect(&mut findings, "ledgers", ledger::look(client, schema, targets).await);
+        collect(&mut findings, "routes", route::look(client, schema).await);
     }
     findings
 }

@@ -13,14 +13,16 @@ use time::OffsetDateTime;
 use tokio_postgres::{Client, Error, Row, Transaction};
 use uuid::Uuid;
 
+use crate::admin::unrouted::running;
 use crate::admin::{AdminError, end, named, target};
 use crate::decision::{self, Decided, Decision};
 use crate::keeper::{SCAN_SETTINGS, floor};
-use crate::route::{Pattern, Router};
+use crate::route::{Pattern, Router, Taken};
 use crate::schema::Schema;
 
 mod cursor;
 mod look;
+mod unrouted;
 
 use cursor::{At, PIECE_ROWS, Part, Pieces};
 use look::look;
@@ -43,6 +45,9 @@ pub struct Choice {
     /// Written before.
     #[serde(skip_serializing_if = "Option::is_none", with = "time::serde::rfc3339::option")]
     pub to: Option<OffsetDateTime>,
+    /// Settled unsent, since no route took it.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub unrouted: bool,
     /// With an id above this one: where an earlier run has ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub after_id: Option<i64>,
@@ -65,6 +70,14 @@ pub struct Request<'a> {
     pub rows_max: u64,
     /// Everything is done, counted and rolled back.
     pub dry_run: bool,
+}
+
+impl Request<'_> {
+    /// Whether the row would be sent: what no route of the running relay takes would end in `dead`, as
+    /// well as what no route of this configuration takes once it runs.
+    fn takes(&self, running: &Taken, topic: &str, kind: Option<&str>) -> bool {
+        self.router.find(topic, kind).is_some() && running.takes(topic, kind)
+    }
 }
 
 /// What a replay did, or (dry run) would do.
@@ -149,6 +162,7 @@ async fn piece(
     part: Part,
     replayed: &mut Replayed,
 ) -> Result<Option<At>, AdminError> {
+    let after = part.after();
     let transaction = floor::hold(client, schema).await?;
     transaction.batch_execute(SCAN_SETTINGS).await?;
     target::expect(&transaction, schema, request.target).await?;
@@ -157,18 +171,23 @@ async fn piece(
 
     let looked = look(&transaction, schema, request, &part, last).await?;
     let room = usize::try_from(request.rows_max - replayed.rows).unwrap_or(usize::MAX);
-    let sorted = sort(&looked.rows, request, room);
+    let running = running(&transaction, schema, request.target).await?;
+    let sorted = sort(&looked.rows, request, &running, room);
     let put = put(&transaction, schema, request.target, &sorted.chosen, replayed.replay_id).await?;
+    let ids = decision::id_set(&put);
     let decided = Decided {
         command_id: replayed.replay_id,
         command: "replay",
         target: Some(request.target),
         filter: request.choice,
         rows: put.len() as u64,
-        ids: decision::id_set(&put),
+        ids: ids.clone(),
         message_ids: None,
     };
     decision::record(&transaction, schema, decided, decision).await?;
+    // Last: a mark that changes such a row waits for this transaction.
+    let reached = sorted.cut_after.unwrap_or(looked.at.id);
+    unrouted::take_out(&transaction, schema, request, &running, (after, reached), &ids).await?;
     end(transaction, request.dry_run).await?;
 
     replayed.floor = floor;
@@ -195,20 +214,24 @@ struct Sorted {
     cut_after: Option<i64>,
 }
 
-fn sort(rows: &[Row], request: &Request<'_>, room: usize) -> Sorted {
+fn sort(rows: &[Row], request: &Request<'_>, running: &Taken, room: usize) -> Sorted {
     let mut sorted = Sorted::default();
     // A piece of which nothing was chosen shows one row without an id.
     for row in rows {
         let Some(id) = row.get::<_, Option<i64>>("id") else { continue };
-        let topic: &str = row.get("topic");
+        let (topic, kind): (&str, Option<&str>) = (row.get("topic"), row.get("type"));
         if request.choice.topic.as_ref().is_some_and(|glob| !glob.matches(topic)) {
             continue;
         }
+        let chosen = !request.choice.unrouted || row.get("unrouted");
         if !row.get::<_, bool>("settled") {
-            sorted.pending += 1;
+            // What is recorded of its topic may include it: it is sent, or not, when it is read.
+            sorted.pending += u64::from(chosen);
         } else if row.get("set_aside") {
-            sorted.set_aside += 1;
-        } else if request.router.find(topic, row.get("type")).is_none() {
+            sorted.set_aside += u64::from(chosen);
+        } else if request.choice.unrouted && !row.get::<_, bool>("unrouted") {
+            // It was sent, or is none of the target's: not chosen.
+        } else if !request.takes(running, topic, kind) {
             sorted.unrouted += 1;
         } else if sorted.chosen.len() == room {
             sorted.cut_after = Some(id - 1);

@@ -9,6 +9,7 @@ use tokio_postgres::{Client, Error, GenericClient, IsolationLevel};
 
 use crate::admin::backend::{self, Backend};
 use crate::admin::parked::{self, Destination};
+use crate::admin::unrouted::{self, Unsent, Untaken};
 use crate::keeper::horizon::{self, Held};
 use crate::keeper::{SCAN_SETTINGS, backlog};
 use crate::schema::Schema;
@@ -55,6 +56,8 @@ pub struct Status {
     pub keeper: Option<Backend>,
     /// The open transactions that may still fill a hole, oldest first; named only if there is one.
     pub writers: Vec<Backend>,
+    /// Topics that no target takes; `None` while the routes of a target are unknown.
+    pub untaken: Option<Vec<Untaken>>,
     /// Every target that has a ledger or is configured, by name.
     pub targets: Vec<TargetStatus>,
 }
@@ -78,6 +81,8 @@ pub struct TargetStatus {
     pub retry: BTreeMap<String, i64>,
     /// The parked destinations with the most rows, at most ten.
     pub parked: Vec<Destination>,
+    /// Topics that were settled unsent and that the target's routes take by now.
+    pub unsent: Vec<Unsent>,
     /// Messages that were given up, those that are requeued not among them.
     pub dead: i64,
     /// Ids read past that a transaction may still commit.
@@ -161,12 +166,14 @@ async fn read(
 ) -> Result<Status, Error> {
     let meta = client.query_one(&schema.sql(META), &[]).await?;
     let horizon = horizon::read(client, schema, keep).await?;
+    let routing = unrouted::routing(client, schema).await?;
     let mut targets = Vec::new();
     for row in client.query(&schema.sql(TARGETS), &[]).await? {
         let mut target = TargetStatus::new(row.get("target"), configured);
         target.started = true;
         target.marked_at = row.get("marked_at");
         target.dead = row.get("dead");
+        target.unsent = routing.unsent(&target.name);
         fill(client, schema, &mut target).await?;
         targets.push(target);
     }
@@ -190,6 +197,7 @@ async fn read(
         late_rows: meta.get(1),
         keeper,
         writers,
+        untaken: routing.untaken(),
         targets,
     })
 }
@@ -227,6 +235,7 @@ impl TargetStatus {
             oldest_pending_s: None,
             retry: BTreeMap::new(),
             parked: Vec::new(),
+            unsent: Vec::new(),
             dead: 0,
             open_holes: Holes::default(),
             dead_ranges: 0,

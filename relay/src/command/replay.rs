@@ -27,6 +27,9 @@ pub struct ReplayArgs {
     /// With such a topic; `*` matches any characters.
     #[arg(long, value_name = "GLOB", value_parser = Pattern::parse)]
     topic: Option<Pattern>,
+    /// Settled unsent since no route of the target took it; those that its routes take now are sent.
+    #[arg(long)]
+    unrouted: bool,
     /// Written then or later: `2026-01-31T08:00:00Z`, or a day in UTC.
     #[arg(long, value_name = "TIME", value_parser = moment::parse)]
     from: Option<OffsetDateTime>,
@@ -79,11 +82,12 @@ fn choice(args: &ReplayArgs) -> Result<Choice, Failure> {
     let narrowed = !args.ids.is_empty()
         || args.key.is_some()
         || args.topic.is_some()
+        || args.unrouted
         || args.from.is_some()
         || args.to.is_some();
     if !narrowed && !args.all {
         return Err(Failure::Usage(anyhow!(
-            "nothing was chosen\nhint: --id, --key, --topic, --from, --to, or --all"
+            "nothing was chosen\nhint: --id, --key, --topic, --unrouted, --from, --to, or --all"
         )));
     }
     if args.from.zip(args.to).is_some_and(|(from, to)| from >= to) {
@@ -95,6 +99,7 @@ fn choice(args: &ReplayArgs) -> Result<Choice, Failure> {
         ids: args.ids.clone(),
         key: args.key.clone(),
         topic: args.topic.clone(),
+        unrouted: args.unrouted,
         from: args.from,
         to: args.to,
         after_id: args.after_id,
@@ -124,7 +129,7 @@ pub fn render(dry_run: bool, replayed: &Replayed) -> String {
     let left_alone = [
         (*pending, "pending: delivered anyway"),
         (*set_aside, "in retry or dead; hint: outbox-relay hold list, outbox-relay dead list"),
-        (*unrouted, "taken by no route of the target"),
+        (*unrouted, "taken by no route of the target, here or in the relay that ran last"),
     ];
     // Writing to a String does not fail.
     for (rows, why) in left_alone.into_iter().filter(|&(rows, _)| rows > 0) {

@@ -10,6 +10,7 @@ use super::{link, output};
 use crate::admin::backend::Backend;
 use crate::admin::rfc3339;
 use crate::admin::status::{self, Count, Status, TargetStatus};
+use crate::admin::unrouted::{self, Unsent};
 use crate::config::Config;
 use crate::exit::Failure;
 use crate::keeper::horizon::Held;
@@ -71,6 +72,7 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
             let waited = (status.at - parked.oldest).as_seconds_f64();
             ("parked", parked_line(parked, waited))
         }));
+        lines.extend(unsent(target).map(|line| ("unrouted", line)));
     }
     lines.extend(warnings(status, dead_ranges_max).into_iter().map(|text| ("warning", text)));
 
@@ -81,6 +83,29 @@ pub fn render(status: &Status, dead_ranges_max: usize) -> String {
         let _ = writeln!(text, "{name:8} {line}");
     }
     text
+}
+
+/// Topics that are named in one line.
+const TOPICS_MAX: usize = 10;
+
+/// What the target did not take once and takes now.
+fn unsent(target: &TargetStatus) -> Option<String> {
+    let name = &target.name;
+    let topic = |unsent: &Unsent| unrouted::named(&unsent.topic, unsent.r#type.as_deref());
+    let topics = listed(target.unsent.iter().map(topic))?;
+    Some(format!(
+        "{name}: settled unsent before its routes took it: {topics}; \
+         hint: outbox-relay replay --target {name} --unrouted"
+    ))
+}
+
+/// The first few, and how many more; `None` of none.
+pub(super) fn listed(mut topics: impl ExactSizeIterator<Item = String>) -> Option<String> {
+    let count = topics.len();
+    let first: Vec<String> = topics.by_ref().take(TOPICS_MAX).collect();
+    let more = count - first.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    (count > 0).then(|| first.join("; ") + &more)
 }
 
 /// What stands in `retry`, by what it waits for.
@@ -149,6 +174,13 @@ fn warnings(status: &Status, dead_ranges_max: usize) -> Vec<String> {
         warnings.push(format!(
             "{} late rows were found so far: given up, and committed; they are delivered out of order",
             status.late_rows
+        ));
+    }
+    let untaken = status.untaken.as_deref().unwrap_or_default();
+    if let Some(topics) = listed(untaken.iter().map(ToString::to_string)) {
+        warnings.push(format!(
+            "no target takes {topics}: the messages are settled and go nowhere; \
+             hint: is the topic misspelt? else add a route, then outbox-relay replay --unrouted"
         ));
     }
     for target in &status.targets {

@@ -91,9 +91,7 @@ impl Flow {
 
     fn on_row(&mut self, row: FreshRow, as_of: u64) {
         let Some(route) = row.route else {
-            self.counters.filtered += 1;
-            self.progress.settle(row.message.id());
-            return self.free_message(&row.message);
+            return self.settle_unrouted(&row.message);
         };
         let oversize = self.oversize(&row.message);
         let item = Item::fresh(row, route, as_of);

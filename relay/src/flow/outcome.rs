@@ -65,6 +65,7 @@ impl Flow {
         let Some(flight) = self.window.take(ticket) else {
             if let Some(straggler) = self.stragglers.take(ticket) {
                 self.counters.confirmed += 1;
+                self.sent_after_all(straggler.id, None);
                 self.resolve(straggler.id, straggler.key.as_deref());
             }
             return;
@@ -75,6 +76,7 @@ impl Flow {
         if let Some(name) = &item.probe {
             self.parked.works(name);
         }
+        self.sent_after_all(item.id(), Some(&item.message));
         match item.retry {
             None => self.progress.settle(item.id()),
             Some(_) => self.resolve(item.id(), item.holding_key()),

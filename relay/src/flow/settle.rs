@@ -18,12 +18,14 @@ impl Flow {
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
         let mut mark = self.progress.take_mark(now);
         self.jammed |= mark.is_none() && self.is_full() && !self.window.has_fresh();
-        if self.parked.has_work() || self.careful.has_work() || self.routes_changed {
+        let changes = self.routes_changed || self.unrouted.has_work();
+        if self.parked.has_work() || self.careful.has_work() || changes {
             mark.get_or_insert_default();
         }
         if let Some(mark) = &mut mark {
             self.careful.complete(mark);
             self.parked.complete(mark);
+            self.unrouted.complete(mark);
             // Once nothing is left to be released. A crash before that begins anew with the change.
             mark.routes_tried = self.routes_changed && mark.releases.is_empty();
             self.retrying.mark_taken();

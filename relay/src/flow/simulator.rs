@@ -26,6 +26,10 @@ const PARTITIONS: usize = 3;
 const GAPS: usize = 2;
 /// Parked rows that one mark releases: few, so that schedules need several.
 const RELEASED_ROWS_MAX: usize = 2;
+/// An end of a set that has none.
+const NO_END: i64 = 1 << 40;
+/// What every routes take.
+const TOPICS: [&str; 3] = ["t0", "t1", "t2"];
 const MS: Duration = Duration::from_millis(1);
 
 #[derive(Debug, Clone)]
@@ -59,6 +63,34 @@ struct Database {
     marks: u64,
     past: Past,
     started: Option<i64>,
+    /// The routes of the present life, a number of [`takes`].
+    routes: u64,
+    /// `outbox.unrouted`: by routes and topic.
+    unrouted: BTreeMap<(u64, String), RangeSet>,
+}
+
+impl Database {
+    /// What the beginning of a life does to `unrouted`, and what it reads of it.
+    fn begin_routes(&mut self, routes: u64) -> Vec<KnownUnrouted> {
+        self.routes = routes;
+        let end = self.ledger.last().map_or(1, |range| range.end);
+        let mut known = Vec::new();
+        for ((of, topic), ids) in &mut self.unrouted {
+            let open = *of == routes && ids.last().is_some_and(|range| range.end == NO_END);
+            if open {
+                ids.insert_range(end..NO_END);
+            } else {
+                ids.remove_range(end..NO_END);
+            }
+            known.push(KnownUnrouted { topic: Some(topic.clone()), kind: None, open });
+        }
+        known
+    }
+
+    fn is_unrouted(&self, id: i64) -> bool {
+        let topic = topic(id);
+        self.unrouted.iter().any(|((_, of), ids)| *of == topic && ids.contains(id))
+    }
 }
 
 #[derive(Debug)]
@@ -97,7 +129,7 @@ struct World {
     /// When this life began.
     began: usize,
     /// Topics that the broker does not have.
-    missing: BTreeSet<String>,
+    missing: BTreeSet<&'static str>,
     now: Instant,
     db: Database,
     flow: Flow,
@@ -119,6 +151,11 @@ struct World {
     /// Steps at which an id was submitted.
     sent: BTreeMap<i64, BTreeSet<usize>>,
     deliveries: usize,
+    /// Ids whose confirm this life has heard.
+    confirmed: BTreeSet<i64>,
+    /// Those that a mark has settled in the life that heard it.
+    sent_and_settled: BTreeSet<i64>,
+    tickets: BTreeMap<Ticket, i64>,
     /// Refusals on their way: id, and step of the submission.
     refusing: BTreeMap<Ticket, (i64, usize)>,
     /// Per id, from which step to which a submission that was refused was in flight.
@@ -133,7 +170,7 @@ impl World {
         let on_poison =
             if rng.draw().is_multiple_of(2) { OnPoison::Skip } else { OnPoison::HoldKey };
         let killer = rng.draw();
-        let flow = Self::flow(&Database::default(), seed, order, on_poison);
+        let flow = Self::flow(&Database::default(), vec![], seed, order, on_poison);
         Self {
             rng,
             step: 0,
@@ -161,12 +198,21 @@ impl World {
             delivered: BTreeMap::new(),
             sent: BTreeMap::new(),
             deliveries: 0,
+            confirmed: BTreeSet::new(),
+            sent_and_settled: BTreeSet::new(),
+            tickets: BTreeMap::new(),
             refusing: BTreeMap::new(),
             refused: BTreeMap::new(),
         }
     }
 
-    fn flow(db: &Database, seed: u64, order: Order, on_poison: OnPoison) -> Flow {
+    fn flow(
+        db: &Database,
+        unrouted: Vec<KnownUnrouted>,
+        seed: u64,
+        order: Order,
+        on_poison: OnPoison,
+    ) -> Flow {
         let policy = Policy {
             order,
             on_poison,
@@ -195,6 +241,7 @@ impl World {
             parked: parked.into_iter().collect(),
             past: db.past,
             routes_changed: false,
+            unrouted,
         };
         Flow::new(policy, routes.into(), begin, seed)
     }
@@ -356,7 +403,7 @@ impl World {
             id,
             message_id: Uuid::nil(),
             created_at_us: 0,
-            topic: &topic(id),
+            topic: topic(id),
             key: self.db.rows[&id].as_deref(),
             kind: None,
             headers: None,
@@ -371,8 +418,7 @@ impl World {
             Some(Read::Rows { rows, opened, dead, caught_up, as_of }) => {
                 let fresh = |&(id, held): &(i64, bool)| FreshRow {
                     message: self.message(id),
-                    // An id in eleven is taken by no route.
-                    route: (id % 11 != 0).then_some(0),
+                    route: takes(self.db.routes, id).then_some(0),
                     held,
                 };
                 self.say(|| format!("read {rows:?} as of {as_of}"));
@@ -383,7 +429,7 @@ impl World {
                 let row = |(id, row, head): (i64, Retry, bool)| RetryRow {
                     id,
                     message: Some(self.message(id)),
-                    route: Some(0),
+                    route: takes(self.db.routes, id).then_some(0),
                     key: row.key,
                     holds: row.holds,
                     attempts: row.attempts,
@@ -422,6 +468,7 @@ impl World {
             if self.killer == Some(id) {
                 return self.crash();
             }
+            self.tickets.insert(submission.ticket, id);
             self.wires[partition].push_back(Wire {
                 ticket: submission.ticket,
                 id,
@@ -459,7 +506,7 @@ impl World {
             return self.broker_and_zombie(wire);
         }
         let Some(wire) = self.wires[partition].pop_front() else { return };
-        let missing = self.missing.contains(&topic(wire.id));
+        let missing = self.missing.contains(topic(wire.id));
         if missing || self.faults && self.refusals && self.chance(15) {
             let reaction = match self.below(4) {
                 _ if missing => Reaction::Park,
@@ -479,7 +526,7 @@ impl World {
 
     fn broker_and_zombie(&mut self, wire: Wire) {
         // What is dead was refused for good, and is refused whoever brings it.
-        let refused = self.missing.contains(&topic(wire.id))
+        let refused = self.missing.contains(topic(wire.id))
             || self.db.dead.contains(&wire.id)
             || self.faults && self.refusals && self.chance(15);
         if refused {
@@ -496,6 +543,9 @@ impl World {
             if let Event::Refused(ticket, _) = &event {
                 let (id, sent) = self.refusing[ticket];
                 self.refused(id, sent);
+            }
+            if let Event::Confirmed(ticket) = &event {
+                self.confirmed.insert(self.tickets[ticket]);
             }
             self.flow.on_event(event);
             if self.rng.draw().is_multiple_of(4) {
@@ -543,6 +593,19 @@ impl World {
         for id in mark.resolved.iter().chain(buried) {
             db.retry.remove(id);
         }
+        for noted in &mark.unrouted {
+            let topic = noted.topic.clone().expect("there are few topics");
+            let ids = db.unrouted.entry((db.routes, topic)).or_default();
+            ids.union(&noted.late);
+            noted.open_from.into_iter().for_each(|from| ids.insert_range(from..NO_END));
+        }
+        for &id in &mark.sent_after_all {
+            let of_its_topic = db.unrouted.iter_mut().filter(|((_, of), _)| *of == topic(id));
+            of_its_topic.for_each(|(_, ids)| ids.remove(id));
+        }
+        let settled = mark.settled.iter().flatten().chain(mark.resolved.iter().copied());
+        let heard = settled.filter(|id| self.confirmed.contains(id));
+        self.sent_and_settled.extend(heard);
         db.dead.extend(mark.buried.iter().map(|row| row.id));
         promote(&mut db.retry);
         unpark(&mut db.retry, &mut mark);
@@ -565,9 +628,12 @@ impl World {
             let kept = self.delivered.contains_key(&id)
                 || db.retry.contains_key(&id)
                 || db.dead.contains(&id)
-                || (db.rows.contains_key(&id) && id % 11 == 0)
+                || (db.rows.contains_key(&id) && db.is_unrouted(id))
                 || (db.rolled_back.contains(id) && db.dead_ranges.contains(id));
             assert!(kept, "I4: {id} is settled and nothing happened to it");
+            let waits = db.retry.contains_key(&id) || db.dead.contains(&id);
+            let sent = self.sent_and_settled.contains(&id);
+            assert!(!sent || waits || !db.is_unrouted(id), "{id} was sent and is called unrouted");
         }
         for range in db.dead_ranges.iter() {
             assert!(range.clone().all(|id| db.rolled_back.contains(id)), "{range:?} is not dead");
@@ -581,8 +647,8 @@ impl World {
         match self.below(20) {
             0..4 => self.lose_connection(None),
             6..9 => {
-                let topic = topic(i64::try_from(self.below(3)).unwrap());
-                if !self.missing.remove(&topic) {
+                let topic = TOPICS[usize::try_from(self.below(3)).unwrap()];
+                if !self.missing.remove(topic) {
                     self.missing.insert(topic);
                 }
             }
@@ -652,7 +718,11 @@ impl World {
         self.began = self.step;
         let seed = self.rng.draw();
         promote(&mut self.db.retry);
-        self.flow = Self::flow(&self.db, seed, self.order, self.on_poison);
+        // The next relay may have other routes, and the one after it the same again.
+        let routes = if self.chance(30) { 1 - self.db.routes } else { self.db.routes };
+        let unrouted = self.db.begin_routes(routes);
+        self.confirmed.clear();
+        self.flow = Self::flow(&self.db, unrouted, seed, self.order, self.on_poison);
         self.hi = self.db.ledger.last().map_or(0, |range| range.end - 1);
         self.unseen = self.db.ledger.gaps(1..self.hi + 1);
         self.unseen.union(&self.db.holes);
@@ -667,13 +737,20 @@ impl World {
         let killer = self.killer.filter(|id| self.db.rows.contains_key(id));
         assert!(killer.is_none_or(|id| self.db.dead.contains(&id)), "the killer lives");
         for id in self.db.rows.keys() {
-            let kept = self.delivered.contains_key(id) || self.db.dead.contains(id) || id % 11 == 0;
+            let kept = self.delivered.contains_key(id)
+                || self.db.dead.contains(id)
+                || self.db.is_unrouted(*id);
             assert!(kept, "I1: {id} is lost");
         }
         let mut last: BTreeMap<&str, Vec<i64>> = BTreeMap::new();
         for (id, key) in &self.db.rows {
             let (Some(key), Some(at)) = (key, self.delivered.get(id)) else { continue };
             for earlier in last.get(key.as_str()).into_iter().flatten() {
+                // Routes that do not take it let later ones pass, and a zombie with others may have it
+                // on its wire.
+                if !takes(1, *earlier) {
+                    continue;
+                }
                 let earlier_at = self.delivered[earlier];
                 // I3's named exception: it was in flight behind one that was refused.
                 let flights = self.refused.get(earlier).into_iter().flatten();
@@ -717,8 +794,21 @@ fn unpark(retry: &mut BTreeMap<i64, Retry>, mark: &mut Mark) {
     });
 }
 
-fn topic(id: i64) -> String {
-    format!("t{}", id % 3)
+fn topic(id: i64) -> &'static str {
+    match id {
+        _ if id % 11 == 0 => "nobody's",
+        _ if id % 4 == 0 => "of some routes",
+        _ => TOPICS[usize::try_from(id % 3).unwrap()],
+    }
+}
+
+/// Whether the routes of that number take the row.
+fn takes(routes: u64, id: i64) -> bool {
+    match topic(id) {
+        "nobody's" => false,
+        "of some routes" => routes == 0,
+        _ => true,
+    }
 }
 
 #[test]

@@ -31,6 +31,7 @@ impl Scene {
             parked: vec![],
             past: Past::default(),
             routes_changed: false,
+            unrouted: vec![],
         };
         Self::begun(policy, begin)
     }
@@ -300,6 +301,7 @@ fn what_several_short_lives_may_have_sent_says_so() {
         parked: vec![],
         past: Past { crashes: 2, suspect: None },
         routes_changed: false,
+        unrouted: vec![],
     };
     let mut scene = Scene::begun(policy, begin);
     let rows: Vec<_> = (1..=100).map(|id| (id, "k", false)).collect();

@@ -21,6 +21,7 @@ pub(super) struct Meter {
     floor: Gauge,
     deleted: Counter,
     late: Counter,
+    untaken: Gauge,
     /// What was looked up, by target.
     known: BTreeMap<String, Look>,
 }
@@ -65,6 +66,7 @@ pub(super) async fn look(
 pub(super) fn begin() {
     gauge!(metric::KEEPER.name).set(0.0);
     gauge!(metric::KEEPER_SUCCESS.name).set(0.0);
+    gauge!(metric::UNTAKEN.name).set(f64::NAN);
     counter!(metric::DELETED.name).increment(0);
     counter!(metric::LATE.name).increment(0);
 }
@@ -80,6 +82,7 @@ impl Meter {
             floor: gauge!(metric::FLOOR.name),
             deleted: counter!(metric::DELETED.name),
             late: counter!(metric::LATE.name),
+            untaken: gauge!(metric::UNTAKEN.name),
             known: BTreeMap::new(),
         }
     }
@@ -100,6 +103,11 @@ impl Meter {
         self.late.increment(rows);
     }
 
+    /// So many topics are taken by no target; `None`: that cannot be said.
+    pub(super) fn untaken(&self, topics: Option<usize>) {
+        self.untaken.set(topics.map_or(f64::NAN, |topics| topics as f64));
+    }
+
     /// What was looked up; of a target that has gone nothing is known any more.
     pub(super) fn looked(&mut self, looks: BTreeMap<String, Look>) {
         self.known
@@ -117,6 +125,7 @@ impl Meter {
 impl Drop for Meter {
     fn drop(&mut self) {
         self.elected.set(0.0);
+        self.untaken.set(f64::NAN);
         self.looked(BTreeMap::new());
     }
 }

@@ -129,6 +129,9 @@ pub(crate) async fn pass(
         transaction.execute(&schema.sql(TRIM), &[&step.floor]).await?;
         transaction.execute(&schema.sql(MOVE_FLOOR), &[&step.floor, &floor_before]).await?;
         late::add(transaction, schema, round.late).await?;
+        // Last: a mark that changes such a row waits for this transaction.
+        transaction.execute(&schema.sql(FORGET_UNROUTED), &[&step.floor]).await?;
+        transaction.execute(&schema.sql(TRIM_UNROUTED), &[&step.floor]).await?;
     }
     watermark::thin(transaction, schema, config.keep).await?;
     Ok(round)
@@ -297,5 +300,19 @@ DELETE FROM outbox.hole WHERE dead_at IS NOT NULL AND ranges <@ int8range(1, $1)
 const TRIM: &str = "
 UPDATE outbox.hole SET ranges = ranges - int8multirange(int8range(1, $1))
 WHERE dead_at IS NOT NULL AND ranges && int8range(1, $1)";
+
+// A message below the floor that something still needs is still there to be asked about.
+const FORGET_UNROUTED: &str = "
+DELETE FROM outbox.unrouted
+WHERE isempty(ids) OR upper(ids) <= $1 AND NOT EXISTS (
+    SELECT FROM outbox.kept WHERE kept.id >= lower(ids) AND kept.id < upper(ids)
+)";
+
+// Only what has become long: a set of a few ranges costs nothing, a rewritten row does.
+const TRIM_UNROUTED: &str = "
+UPDATE outbox.unrouted SET ids = ids - int8multirange(int8range(1, $1))
+WHERE pg_column_size(ids) > 1000 AND lower(ids) < $1 AND NOT EXISTS (
+    SELECT FROM outbox.kept WHERE kept.id >= lower(ids) AND kept.id < $1
+)";
 
 const MOVE_FLOOR: &str = "UPDATE outbox.meta SET floor = $1 WHERE floor = $2";

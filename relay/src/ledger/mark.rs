@@ -14,7 +14,7 @@ use crate::schema::Schema;
 const HOLE_RANGES_MAX: usize = 1_000;
 
 /// Statements of a pen.
-const STATEMENTS: u32 = 9;
+const STATEMENTS: u32 = 10;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -31,6 +31,8 @@ pub struct Marker {
 pub struct Statements {
     plain: Statement,
     full: Statement,
+    /// With what becomes of `outbox.unrouted`: in nearly no mark.
+    routing: Statement,
     find: Statement,
     promote: Statement,
     release: Statement,
@@ -64,13 +66,15 @@ impl Statements {
     /// See [`DatabaseError`].
     pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
         let full = FULL.replace("{plain}", PLAIN);
-        let texts = [PLAIN, &full, FIND, PROMOTE, &release(), PROBE, START, END, TRIED];
+        let routing = full.replace("{routing}", ROUTING);
+        let full = full.replace("{routing}", "");
+        let texts = [PLAIN, &full, &routing, FIND, PROMOTE, &release(), PROBE, START, END, TRIED];
         let texts = texts.map(|text| schema.sql(text));
         let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
         let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
-        let [plain, full, find, promote, release, probe, start, end, tried] =
+        let [plain, full, routing, find, promote, release, probe, start, end, tried] =
             prepared.try_into().expect("each text is one statement");
-        Ok(Self { plain, full, find, promote, release, probe, start, end, tried })
+        Ok(Self { plain, full, routing, find, promote, release, probe, start, end, tried })
     }
 }
 
@@ -185,35 +189,48 @@ impl Marker {
         let opened = hole_rows(&mark.opened);
         let died = hole_rows(&mark.dead);
         let closed = mark.closed.to_string();
-        let row = lease
-            .query_opt(
-                &self.statements.full,
-                &[
-                    &settled,
-                    &self.ctid,
-                    &self.target,
-                    &self.epoch,
-                    &closed,
-                    &opened,
-                    &died,
-                    &ids,
-                    &keys,
-                    &holds,
-                    &attempts,
-                    &due,
-                    &classes,
-                    &reasons,
-                    &mark.resolved,
-                    &dead_ids,
-                    &dead_attempts,
-                    &dead_reasons,
-                    &leaving,
-                    &destinations,
-                    &sent,
-                ],
-            )
-            .await?;
-        Ok(row)
+        let noted = &mark.unrouted;
+        let topics = column(noted, |row| row.topic.as_deref());
+        let types = column(noted, |row| row.kind.as_deref());
+        let first_ids = column(noted, |row| row.first_id);
+        let open_from = column(noted, |row| row.open_from);
+        let late = column(noted, |row| row.late.to_string());
+        let mut parameters: Vec<&(dyn tokio_postgres::types::ToSql + Sync)> = vec![
+            &settled,
+            &self.ctid,
+            &self.target,
+            &self.epoch,
+            &closed,
+            &opened,
+            &died,
+            &ids,
+            &keys,
+            &holds,
+            &attempts,
+            &due,
+            &classes,
+            &reasons,
+            &mark.resolved,
+            &dead_ids,
+            &dead_attempts,
+            &dead_reasons,
+            &leaving,
+            &destinations,
+            &sent,
+        ];
+        let mut statement = &self.statements.full;
+        if mark.is_about_routes() {
+            statement = &self.statements.routing;
+            parameters.extend::<[&(dyn tokio_postgres::types::ToSql + Sync); 6]>([
+                &topics,
+                &types,
+                &first_ids,
+                &open_from,
+                &late,
+                &mark.sent_after_all,
+            ]);
+        }
+        Ok(lease.query_opt(statement, &parameters).await?)
     }
 }
 
@@ -334,8 +351,43 @@ WITH marked AS (
         type = excluded.type, headers = excluded.headers, payload = excluded.payload,
         created_at = excluded.created_at, attempts = excluded.attempts, class = excluded.class,
         reason = excluded.reason, died_at = now()
-)
+){routing}
 SELECT ctid FROM marked";
+
+// An end of 2^62 + 1 is none. What is taken out is never of a row that is noted: a topic that the routes
+// take is not noted under them.
+const ROUTING: &str = ", noted AS (
+    INSERT INTO outbox.unrouted AS unrouted (target, hash, topic, type, first_id, ids, taken)
+    SELECT $3, route.hash, n.topic, n.type, n.first_id,
+           n.late::int8multirange + CASE WHEN n.open_from IS NULL THEN '{}'
+               ELSE int8multirange(int8range(n.open_from, 4611686018427387905)) END,
+           CASE WHEN n.topic IS NULL THEN route.taken END
+    FROM marked, outbox.route,
+         unnest($22::text[], $23::text[], $24::bigint[], $25::bigint[], $26::text[])
+         AS n(topic, type, first_id, open_from, late)
+    WHERE route.target = $3
+    ON CONFLICT (target, hash, coalesce(topic, ''), coalesce(type, ''), (type IS NULL)) DO UPDATE
+    SET ids = unrouted.ids + excluded.ids,
+        first_id = least(unrouted.first_id, excluded.first_id),
+        seen_id = greatest(unrouted.seen_id, excluded.first_id),
+        closed_at = CASE WHEN upper(excluded.ids) = 4611686018427387905 THEN NULL
+                         ELSE unrouted.closed_at END
+), covered AS (
+    SELECT unrouted_id, range_agg(int8range(m.id, m.id + 1)) AS ids
+    FROM marked, outbox.message AS m
+    JOIN outbox.unrouted AS u ON u.target = $3 AND u.ids @> m.id AND (
+        u.topic = m.topic AND u.type IS NOT DISTINCT FROM m.type
+        OR u.topic IS NULL AND NOT EXISTS (
+            SELECT FROM jsonb_to_recordset(u.taken) AS taken(topic text, type text)
+            WHERE m.topic LIKE taken.topic AND (taken.type IS NULL OR m.type LIKE taken.type)
+        )
+    )
+    WHERE m.id = ANY ($27::bigint[])
+    GROUP BY unrouted_id
+), sent_after_all AS (
+    UPDATE outbox.unrouted AS u SET ids = u.ids - covered.ids
+    FROM covered WHERE u.unrouted_id = covered.unrouted_id
+)";
 
 // The head of each key is due, unless it waits for a time of its own: retry_by_key gives the head.
 const PROMOTE: &str = "

@@ -7,12 +7,12 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Row};
 use uuid::Uuid;
 
-use super::{Context, PipelineError};
+use super::{Context, PipelineError, unrouted};
 use crate::admin;
 use crate::admin::target::LedgerRow;
 use crate::board::State;
 use crate::database::{DatabaseError, Session, refuse_pooler};
-use crate::flow::Past;
+use crate::flow::{KnownUnrouted, Past};
 use crate::lease::Lease;
 use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS};
 use crate::ledger::mark::{Marker, Statements};
@@ -42,6 +42,8 @@ pub(super) struct Takeover {
     pub(super) past: Past,
     /// No run has acted yet on the routes that this one has.
     pub(super) routes_changed: bool,
+    /// What earlier lives, and those before with the same routes, settled unsent.
+    pub(super) unrouted: Vec<KnownUnrouted>,
     /// Rows in `retry`.
     pub(super) retry_rows: u64,
     /// This process leads it.
@@ -184,7 +186,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
     let begun = Box::pin(async {
         let life = async {
             let begun = begin_life(context, lease.session(), &stamp, &outbox);
-            deadline.answers(5, begun).await?.map_err(DatabaseError::from)
+            deadline.answers(7, begun).await?.map_err(DatabaseError::from)
         };
         // The answers of the last two renew the lease, for the first message.
         tokio::try_join!(
@@ -193,7 +195,7 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
             ready.aside.count(&lease, name, COUNTED_ROWS),
         )
     });
-    let ((life, outbox, holes, parked), (), retry_rows) = begun.await?;
+    let (Life { life, outbox, holes, parked, unrouted }, (), retry_rows) = begun.await?;
     if outbox.get::<_, Uuid>("outbox_id") != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
         return Err(PipelineError::Lost(reason.into()));
@@ -208,10 +210,21 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         parked: parked.iter().map(|row| row.get(0)).collect(),
         past: past(&life),
         routes_changed: life.get(4),
+        unrouted,
         retry_rows,
         lease,
         led,
     })
+}
+
+/// What a life begins with.
+struct Life {
+    /// The ledger row's place, how the lives before this one ended, whether the routes changed.
+    life: Row,
+    outbox: Row,
+    holes: Vec<Row>,
+    parked: Vec<Row>,
+    unrouted: Vec<KnownUnrouted>,
 }
 
 /// Counts this life as one that ended early until it has shown otherwise, and asks at the same time what it
@@ -221,22 +234,28 @@ async fn begin_life(
     session: &Session,
     stamp: &Stamp,
     outbox: &str,
-) -> Result<(Row, Row, Vec<Row>, Vec<Row>), tokio_postgres::Error> {
+) -> Result<Life, tokio_postgres::Error> {
     let (name, stamp) = (&context.target.name, stamp.text());
-    let Canonical { routes, hash } =
+    let Canonical { routes, taken, hash } =
         Canonical::new(&context.target.routes, context.target.unrouted);
-    let parameters: [(&(dyn ToSql + Sync), Type); 4] =
-        [(name, Type::TEXT), (&stamp, Type::TEXT), (&hash, Type::TEXT), (&routes, Type::TEXT)];
+    let parameters: [(&(dyn ToSql + Sync), Type); 5] = [
+        (name, Type::TEXT),
+        (&stamp, Type::TEXT),
+        (&hash, Type::TEXT),
+        (&routes, Type::TEXT),
+        (&taken, Type::TEXT),
+    ];
     let sql = |text| context.schema.sql(text);
     let (life, holes, parked) = (sql(BEGIN_LIFE), sql(OPEN_HOLES), sql(PARKED));
-    let (life, outbox, holes, parked, ()) = tokio::try_join!(
+    let (life, outbox, holes, parked, unrouted, ()) = tokio::try_join!(
         session.query_typed_one(&life, &parameters),
         session.query_typed_one(outbox, &[]),
         session.query_typed(&holes, &parameters[..1]),
         session.query_typed(&parked, &parameters[..1]),
+        unrouted::begin(session, &context.schema, name, &hash),
         session.batch_execute("UNLISTEN *"),
     )?;
-    Ok((life, outbox, holes, parked))
+    Ok(Life { life, outbox, holes, parked, unrouted })
 }
 
 /// How the lives before this one ended.
@@ -327,10 +346,10 @@ WITH life AS (
     WHERE target = $1
     RETURNING ctid::text, crashes - 1 AS crashes, suspect_id, suspected
 ), routed AS (
-    INSERT INTO outbox.route AS route (target, hash, routes)
-    VALUES ($1, $3, $4::text::jsonb)
+    INSERT INTO outbox.route AS route (target, hash, routes, taken)
+    VALUES ($1, $3, $4::text::jsonb, $5::text::jsonb)
     ON CONFLICT (target) DO UPDATE
-    SET hash = excluded.hash, routes = excluded.routes,
+    SET hash = excluded.hash, routes = excluded.routes, taken = excluded.taken,
         since = CASE WHEN route.hash = excluded.hash THEN route.since ELSE excluded.since END,
         tried = route.tried AND route.hash = excluded.hash
     RETURNING NOT tried AS changed

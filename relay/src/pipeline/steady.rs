@@ -302,9 +302,23 @@ impl Steady<'_> {
     fn on_marked(&mut self, mark: &Mark) {
         crash::point(crash::AFTER_MARK);
         self.marking = false;
+        self.tell_unrouted(mark);
         self.meter.marked();
         let number = self.feed.marked(mark);
         self.flow.on_marked(mark, number);
+    }
+
+    /// Once for each topic and type, as long as the routes hold.
+    fn tell_unrouted(&self, mark: &Mark) {
+        for noted in mark.unrouted.iter().filter(|noted| noted.open_from.is_some()) {
+            tracing::info!(
+                target_name = self.context.target.name,
+                topic = noted.topic.as_deref().unwrap_or("(others)"),
+                r#type = noted.kind,
+                first_id = noted.first_id,
+                "no route of this target takes the topic: its messages are settled unsent"
+            );
+        }
     }
 
     fn on_report(&mut self, report: Report) -> Result<(), PipelineError> {

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Destination, RouteConfig, Template};
+use super::{Destination, Pattern, RouteConfig, Template};
 use crate::config::Unrouted;
 
 /// The routes of one run, for the database.
@@ -13,6 +13,8 @@ pub struct Canonical {
     /// The routes as JSON: patterns and destinations. The values of headers are left out, since an
     /// operator may have put a secret there.
     pub routes: String,
+    /// The patterns alone, as SQL's LIKE has them; a type that takes every row is `null`.
+    pub taken: String,
     /// SHA-256, in hexadecimal, of everything that decides where a row goes: also the values of
     /// headers, and what becomes of a row that no route takes.
     pub hash: String,
@@ -28,6 +30,7 @@ impl Canonical {
         let digest = Sha256::digest(whole.as_bytes());
         Self {
             routes: Value::from(shown).to_string(),
+            taken: routes.iter().map(taken).collect::<Value>().to_string(),
             hash: digest.iter().map(|byte| format!("{byte:02x}")).collect(),
         }
     }
@@ -49,6 +52,17 @@ fn value(route: &RouteConfig, with_headers: bool) -> Value {
         value["headers"] = headers.iter().map(|(name, value)| json!([name, text(value)])).collect();
     }
     value
+}
+
+fn taken(route: &RouteConfig) -> Value {
+    let kind = route.kind.as_ref().filter(|kind| !kind.matches_everything());
+    json!({ "topic": like(&route.topic), "type": kind.map(like) })
+}
+
+/// The pattern for LIKE.
+fn like(pattern: &Pattern) -> String {
+    let literal = pattern.as_str().replace('\\', r"\\").replace('%', r"\%").replace('_', r"\_");
+    literal.replace('*', "%")
 }
 
 /// PostgreSQL's text holds no NUL, so a template that contains one is shown without it.
@@ -82,6 +96,11 @@ mod tests {
             settle.routes,
             r#"[{"kafka_topic":"{{ topic }}","topic":"a","type":null},{"kafka_topic":"{{ topic }}","topic":"b","type":"*"}]"#
         );
+        // AND its patterns are those of LIKE
+        let odd = [route(r"a_b%c\d*", Some("p*"), "x")];
+        let expected = r#"[{"topic":"a\\_b\\%c\\\\d%","type":"p%"}]"#;
+        assert_eq!(Canonical::new(&odd, Unrouted::Settle).taken, expected);
+        assert_eq!(settle.taken, r#"[{"topic":"a","type":null},{"topic":"b","type":null}]"#);
         // WHEN anything differs, THEN so does the hash
         let [a, b] = one;
         for (other, unrouted) in [

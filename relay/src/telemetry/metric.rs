@@ -102,10 +102,14 @@ pub(crate) const OLDEST_PENDING: Metric = gauge(
     "outbox_relay_oldest_pending_age_seconds",
     "Age of the pending message with the lowest id, 0 without one",
 );
+pub(crate) const UNTAKEN: Metric = Metric {
+    labels: &[],
+    ..gauge("outbox_relay_untaken_topics", "Topics whose messages no target takes")
+};
 pub(crate) const DEAD: Metric = gauge("outbox_relay_dead_messages", "Messages in dead");
 
 /// Every metric of the relay. Those of the inboxes it maintains are `outbox_inbox`'s.
-pub const ALL: [Metric; 28] = [
+pub const ALL: [Metric; 29] = [
     CONFIRMED,
     RESENT,
     REFUSALS,
@@ -133,6 +137,7 @@ pub const ALL: [Metric; 28] = [
     LATE,
     PENDING,
     OLDEST_PENDING,
+    UNTAKEN,
     DEAD,
 ];
 

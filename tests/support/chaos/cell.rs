@@ -297,7 +297,7 @@ async fn unsettled(session: &Session) -> Vec<String> {
         return vec![format!("{open} rows of open holes")];
     }
     let sql = "SELECT concat_ws(' ', count(*), state, 'for', target, 'from id', min(id))
-               FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')
+               FROM outbox.message_state WHERE state NOT IN ('sent', 'dead', 'unrouted')
                GROUP BY target, state";
     let rows = session.query(sql, &[]).await.expect("message_state can be read");
     rows.iter().map(|row| row.get(0)).collect()

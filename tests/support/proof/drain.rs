@@ -21,7 +21,7 @@ const LOOK_INTERVAL: Duration = Duration::from_millis(500);
 /// Before the relay has made its ledgers nothing is pending.
 const UNSENT: &str = "\
 SELECT CASE WHEN (SELECT count(*) FROM outbox.ledger) < 2 THEN -1
-            ELSE (SELECT count(*) FROM outbox.message_state WHERE state NOT IN ('sent', 'dead')) END";
+            ELSE (SELECT count(*) FROM outbox.message_state WHERE state NOT IN ('sent', 'dead', 'unrouted')) END";
 
 /// What is still to be done.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use super::Finding;
 use crate::schema::Schema;
 
 /// Table, and the rights on it.
-const TABLES: [(&str, &[&str]); 12] = [
+const TABLES: [(&str, &[&str]); 13] = [
     ("message", &["SELECT", "DELETE"]),
     ("ledger", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("hole", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
@@ -15,6 +15,7 @@ const TABLES: [(&str, &[&str]); 12] = [
     ("kept", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("watermark", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("route", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("unrouted", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("decision", &["SELECT", "INSERT"]),
     ("displaced", &["SELECT", "INSERT"]),
     ("migration", &["SELECT"]),

@@ -23,6 +23,16 @@ pub(super) enum Part {
     Range { after: i64, end: Option<i64> },
 }
 
+impl Part {
+    /// Nothing up to this id belongs to it.
+    pub(super) fn after(&self) -> i64 {
+        match self {
+            Self::Ids(ids) => ids.first().map_or(0, |id| id - 1),
+            Self::Range { after, .. } => *after,
+        }
+    }
+}
+
 /// How far a piece has come.
 pub(super) struct At {
     pub(super) id: i64,

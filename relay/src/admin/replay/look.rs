@@ -7,6 +7,7 @@ use tokio_postgres::{Error, Row, Transaction};
 
 use super::cursor::{At, PIECE_ROWS, Part};
 use super::{Choice, Request};
+use crate::admin::unrouted::IS_UNROUTED;
 use crate::schema::Schema;
 
 /// What a piece shows.
@@ -37,7 +38,8 @@ WITH piece AS MATERIALIZED ({piece}), ends AS MATERIALIZED (
 )
 SELECT chosen.id, topic, type, ends.last, ends.rows, done.settled @> chosen.id AS settled,
        EXISTS (SELECT FROM outbox.retry WHERE retry.target = $1 AND retry.id = chosen.id)
-       OR EXISTS (SELECT FROM outbox.dead WHERE dead.target = $1 AND dead.id = chosen.id) AS set_aside
+       OR EXISTS (SELECT FROM outbox.dead WHERE dead.target = $1 AND dead.id = chosen.id) AS set_aside,
+       {unrouted} AS unrouted
 FROM done, ends LEFT JOIN (
     SELECT * FROM piece
     WHERE ($2::text IS NULL OR key = $2)
@@ -68,7 +70,13 @@ pub(super) async fn look(
     if let Part::Range { after, .. } = part {
         parameters.extend::<[&(dyn ToSql + Sync); 3]>([after, &end, &limit]);
     }
-    let text = schema.sql(&LOOK.replace("{piece}", piece));
+    // Asked only where it matters: the message `m` of that question is `chosen` here.
+    let unrouted = if request.choice.unrouted {
+        IS_UNROUTED.replace("m.", "chosen.")
+    } else {
+        "false".to_owned()
+    };
+    let text = schema.sql(&LOOK.replace("{piece}", piece).replace("{unrouted}", &unrouted));
     let rows = transaction.query(&text, &parameters).await?;
     let first = rows.first();
     let whole = first.is_none_or(|row| row.get::<_, i64>("rows") < limit);

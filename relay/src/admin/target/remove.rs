@@ -68,6 +68,7 @@ pub async fn remove(
     delete(&transaction, schema, "ledger", target).await?;
     delete(&transaction, schema, "watermark", target).await?;
     delete(&transaction, schema, "route", target).await?;
+    delete(&transaction, schema, "unrouted", target).await?;
     let hole_rows = delete(&transaction, schema, "hole", target).await?;
     let retries = transaction.query_one(&schema.sql(RETRIES), &[&target]).await?;
     let dead = if purge_dead { DEAD } else { DEAD_KEPT };
