@@ -62,7 +62,12 @@ where
                 limit = ?exchange.policy.handler_timeout,
                 "a handler took too long and was rolled back"
             );
-            tx.give_up().await;
+            if tx.is_sole() {
+                tx.give_up().await;
+            } else {
+                // Behind a rollback each statement of who holds it would be a transaction of its own.
+                tx.cut().await;
+            }
             return Ok(exchange.refuse(Problem::HandlerTimeout));
         }
     };
@@ -114,12 +119,7 @@ async fn settle(
     answer: &Answer,
 ) -> Result<(), Problem> {
     if !tx.is_sole() {
-        tracing::error!(
-            route = exchange.route,
-            "the handler still holds its transaction after its response; hint: drop every clone of Tx first"
-        );
-        tx.cut().await;
-        return Err(Problem::HandlerFailed);
+        return Err(cut(exchange, &tx).await);
     }
     if keep == Keep::Nothing {
         return undo(exchange, identity, tx).await;
@@ -135,8 +135,21 @@ async fn settle(
     }
 }
 
+/// Ends the connection under a handler that still holds the transaction after its end.
+async fn cut(exchange: &Exchange, tx: &Tx) -> Problem {
+    tracing::error!(
+        route = exchange.route,
+        "the handler still holds its transaction after its end; hint: drop every clone of Tx first"
+    );
+    tx.cut().await;
+    Problem::HandlerFailed
+}
+
 /// Rolls everything back; the problem, if the handler had ended the transaction before.
 async fn undo(exchange: &Exchange, identity: Option<&Identity>, tx: Tx) -> Result<(), Problem> {
+    if !tx.is_sole() {
+        return Err(cut(exchange, &tx).await);
+    }
     if tx.drop_effects().await.is_err_and(|error| error.says_transaction_ended()) {
         return Err(ended(exchange, identity, tx).await);
     }

@@ -22,11 +22,24 @@ async fn a_lost_key_is_found_and_forgotten() {
     consumer.session.run(finish).await;
     assert_eq!(begin(&consumer, "lost", "60 s").await, "unknown");
 
-    // WHEN somebody looks THEN the lost one is there, and nothing of what was answered
+    // AND two whose handler failed, before and after a phase that is recorded
+    for (key, point) in [("failed", "NULL"), ("charged", "'charge'")] {
+        let text = format!(
+            "WITH begun AS (SELECT token FROM outbox.idempotency_begin('POST /charges 7', '{key}', '\\x01')),
+             kept AS MATERIALIZED (SELECT token, CASE WHEN {point} IS NOT NULL THEN
+                 outbox.idempotency_checkpoint('POST /charges 7', '{key}', token, {point}) END FROM begun)
+             SELECT outbox.idempotency_suspend('POST /charges 7', '{key}', token) FROM kept"
+        );
+        consumer.session.run(&text).await;
+    }
+
+    // WHEN somebody looks THEN the lost one is there, and the one that stopped after its charge, and
+    // nothing of what was answered
     let lost = consumer.json(&["keys", "list"]).await;
-    assert_eq!(lost.as_array().unwrap().len(), 1);
-    assert_eq!((&lost[0]["key"], &lost[0]["state"]), (&"lost".into(), &"lost".into()));
-    assert_eq!(lost[0]["recovery_point"], "started");
+    let found: Vec<_> = lost.as_array().unwrap().iter().collect();
+    let found: Vec<_> =
+        found.iter().map(|key| [&key["key"], &key["state"], &key["recovery_point"]]).collect();
+    assert_eq!(found, [["charged", "suspended", "charge"], ["lost", "lost", "started"]]);
     let (_, text) = consumer.say(&["keys", "list", "--all"]).await;
     for state in ["working", "finished", "lost"] {
         assert!(text.matches(state).count() >= 2, "{text}");

@@ -167,6 +167,18 @@ async fn in_transaction(stage: &Stage, tx: Tx, request: &Value, act: &str) -> Re
             return endless("text/plain");
         }
         "keep" => *stage.kept.lock().unwrap() = Some(tx),
+        "keep and fail" => {
+            *stage.kept.lock().unwrap() = Some(tx);
+            return (StatusCode::BAD_GATEWAY, "no").into_response();
+        }
+        "keep and panic" => {
+            *stage.kept.lock().unwrap() = Some(tx);
+            panic!("as the test wants it");
+        }
+        "keep and hang" => {
+            *stage.kept.lock().unwrap() = Some(tx);
+            std::future::pending().await
+        }
         "kill" => {
             let kill = "SELECT pg_terminate_backend(pg_backend_pid())";
             let error = tx.execute(kill, &[]).await.unwrap_err();

@@ -66,7 +66,7 @@ async fn a_failure_before_the_first_step_is_done_anew() {
 
 #[tokio::test]
 async fn a_handler_under_a_lease_that_hangs_is_given_up_and_gone_on_with() {
-    let limit = Duration::from_millis(500);
+    let limit = Duration::from_secs(2);
     let shop = Shop::open_with(Mode::leased(), |builder| builder.handler_timeout(limit)).await;
     let body = json!({"do": "hang after charge"});
     // WHEN a handler has charged, and hangs THEN its client is asked to come again

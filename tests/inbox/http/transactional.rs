@@ -153,15 +153,27 @@ async fn an_answer_without_an_end_is_passed_on_and_not_kept() {
 
 #[tokio::test]
 async fn a_handler_must_not_keep_the_transaction() {
-    let shop = Shop::open(Mode::Transactional).await;
-    // WHEN a handler keeps its transaction beyond the answer
-    shop.pay("k", &json!({"do": "keep"})).await.assert_problem(500, "handler_failed");
-    assert_eq!((shop.payments().await, shop.keys().await, shop.claims().await), (0, 0, 0));
-    // THEN it cannot write with it any more
-    let kept = shop.stage.kept.lock().unwrap().take().unwrap();
-    assert!(kept.execute("INSERT INTO payments (amount) VALUES (1)", &[]).await.is_err());
-    drop(kept);
-    assert_eq!((shop.payments().await, shop.pay("k", &json!({})).await.status), (0, 201));
+    for (act, status) in
+        [("keep", 500), ("keep and fail", 500), ("keep and panic", 500), ("keep and hang", 503)]
+    {
+        let limit = Duration::from_millis(if status == 503 { 500 } else { 30_000 });
+        let shop =
+            Shop::open_with(Mode::Transactional, |builder| builder.handler_timeout(limit)).await;
+        // WHEN a handler keeps its transaction beyond its end
+        let reply = shop.pay("k", &json!({"do": act})).await;
+        assert_eq!(reply.status, status, "{act}: {reply:?}");
+        assert_eq!((shop.payments().await, shop.keys().await, shop.claims().await), (0, 0, 0));
+        // THEN it cannot write with it any more
+        let kept = shop.stage.kept.lock().unwrap().take().unwrap();
+        let late = kept.execute("INSERT INTO payments (amount) VALUES (1)", &[]).await;
+        assert!(late.is_err(), "{act}");
+        drop(kept);
+        let again = until("a handler that is in time", async || {
+            let again = shop.pay("k2", &json!({})).await;
+            (again.status != 503).then_some(again)
+        });
+        assert_eq!((again.await.status, shop.payments().await), (201, 1), "{act}");
+    }
 }
 
 #[tokio::test]

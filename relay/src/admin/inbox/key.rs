@@ -13,7 +13,8 @@ pub struct Key {
     pub scope: String,
     /// The key.
     pub key: String,
-    /// `working`, `lost` (its attempt has ended without a result), `finished`, or `expired`.
+    /// `working`, `lost` (its attempt has ended without a word), `suspended` (its attempt has failed
+    /// in order, and the next request goes on there), `finished`, or `expired`.
     pub state: String,
     /// Attempts so far.
     pub attempts: i32,
@@ -37,13 +38,17 @@ SELECT scope, key, state, attempts, recovery_point, status,
 FROM outbox.idempotency_key CROSS JOIN LATERAL (
     SELECT CASE WHEN lease_until > clock_timestamp() THEN 'working'
                 WHEN expires_at <= clock_timestamp() THEN 'expired'
+                WHEN suspended THEN 'suspended'
                 WHEN status IS NULL THEN 'lost'
                 ELSE 'finished' END AS state
 ) AS seen
-WHERE ($1::text IS NULL OR scope = $1) AND ($2::text IS NULL OR key = $2) AND ($3 OR state = 'lost')
+WHERE ($1::text IS NULL OR scope = $1) AND ($2::text IS NULL OR key = $2) AND (
+    $3 OR state = 'lost' OR state = 'suspended' AND recovery_point <> 'started'
+)
 ORDER BY created_at DESC LIMIT $4"#;
 
-/// The youngest keys; only those whose attempt was lost unless `all`.
+/// The youngest keys; unless `all`, only those whose attempt was lost, or has failed after a phase that
+/// is recorded: a charge, say, whose client has not come again.
 ///
 /// # Errors
 /// The database's.
