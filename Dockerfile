@@ -1,5 +1,6 @@
 # docker build -t outbox-relay .
-# docker run --volume ./relay.toml:/etc/outbox-relay/relay.toml:ro outbox-relay
+# docker run --ulimit core=0 --volume ./relay.toml:/etc/outbox-relay/relay.toml:ro outbox-relay
+# (A core dump would hold rows and passwords; the unit in systemd/ has LimitCORE=0 for it.)
 #
 # The builder's compiler is the one of rust-toolchain.toml, and both stages are of one Debian release: the program is
 # linked to its OpenSSL (for Kafka) and zlib.
