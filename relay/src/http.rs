@@ -4,17 +4,20 @@
 //! `/ready`: 503 while a pipeline is kept from its work, and by what. `/metrics`: everything that is counted.
 //!
 //! One task serves all connections, and each of them one request, so that a client that sends or reads
-//! slowly costs a bounded piece of memory for a bounded time, and no time of the pipelines.
+//! slowly costs a bounded piece of memory for a bounded time, and no time of the pipelines. A client
+//! that says nothing makes room for the next: a liveness probe must not wait behind it.
 
 mod answer;
 mod ready;
 mod scrape;
+mod seat;
 
 use std::convert::Infallible;
 use std::io;
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
+use futures_util::future::Abortable;
 use futures_util::stream::FuturesUnordered;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
@@ -24,23 +27,26 @@ use hyper::{Request, Response};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
 use self::answer::{Answer, Place, place};
 use self::ready::Readiness;
 use self::scrape::Scrape;
+use self::seat::{Seat, Seats};
 use crate::board::Board;
 use crate::config::HttpConfig;
 use crate::exit::Failure;
 use crate::source::BellHandle;
 
-/// Two Prometheus servers, the probes of an orchestrator and a person; the next one waits for one of them.
-const CONNECTIONS_MAX: usize = 16;
+/// Two Prometheus servers, the probes of an orchestrator and a person need a handful; the others are for
+/// clients that say nothing. Each may hold a request of 8 KiB or an answer: 3 MB for all of the silent.
+const CONNECTIONS_MAX: usize = 256;
 
 /// From the connection to the last byte of the answer, also for a client that reads slowly.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Who asks, asks at once: a probe does not wait longer for its turn behind those that say nothing.
+/// Who asks, asks at once. From the first to the last byte of the request's head.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// What a request may say: the least that the library accepts.
@@ -87,13 +93,18 @@ impl Http {
     ) {
         let source =
             Source { board: board.clone(), scrape: Scrape::new(metrics, board, bell), stop };
-        let mut connections = FuturesUnordered::new();
+        let (mut seats, mut connections) = (Seats::new(CONNECTIONS_MAX), FuturesUnordered::new());
         let work = async {
             loop {
+                let room_at = seats.room_at();
+                let has_room = room_at.is_none_or(|at| at <= Instant::now());
                 tokio::select! {
-                    Some(()) = connections.next() => {}
-                    stream = accept(&self.listener), if connections.len() < CONNECTIONS_MAX => {
-                        connections.push(source.connection(stream));
+                    // First: who has just come has probably asked already, and who was sent away goes.
+                    biased;
+                    Some(number) = connections.next() => seats.leave(number),
+                    () = sleep_until(room_at.unwrap_or_else(Instant::now)), if !has_room => {}
+                    stream = accept(&self.listener), if has_room => {
+                        connections.push(source.connection(stream, seats.admit(Instant::now())));
                     }
                 }
             }
@@ -123,16 +134,23 @@ struct Source {
 }
 
 impl Source {
-    async fn connection(&self, stream: TcpStream) {
-        let service = service_fn(async |request| Ok::<_, Infallible>(self.answer(&request)));
+    /// Returns the number of the seat.
+    async fn connection(&self, stream: TcpStream, seat: Seat) -> u64 {
+        let Seat { number, asked, end } = seat;
+        let service = service_fn(async |request| {
+            asked.set();
+            Ok::<_, Infallible>(self.answer(&request))
+        });
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(REQUEST_BYTES_MAX)
             .timer(TokioTimer::new())
             .header_read_timeout(REQUEST_TIMEOUT)
             .serve_connection(TokioIo::new(stream), service);
-        // A client that went away, or took too long, has its own error.
-        let _ = tokio::time::timeout(CONNECTION_TIMEOUT, connection).await;
+        let connection = tokio::time::timeout(CONNECTION_TIMEOUT, connection);
+        // A client that went away, was sent away or took too long has its own error.
+        let _ = Abortable::new(connection, end).await;
+        number
     }
 
     fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {

@@ -1,7 +1,10 @@
 //! Probes and metrics over HTTP, as an orchestrator and Prometheus would ask.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
+use tokio::task::JoinSet;
 
 use crate::support::consumer::QueueKind;
 use crate::support::database::Database;
@@ -42,11 +45,14 @@ async fn request(relay: &RelayProcess, text: &str) -> Answer {
 }
 
 async fn connect(relay: &RelayProcess) -> TcpStream {
+    TcpStream::connect(address(relay).await).await.expect("it listens")
+}
+
+async fn address(relay: &RelayProcess) -> String {
     relay.wait_logged("http: /live").await;
     let log = relay.log();
     let (_, rest) = log.split_once("address=").expect("it says where it listens");
-    let address = rest.split_whitespace().next().expect("an address");
-    TcpStream::connect(address).await.expect("it listens")
+    rest.split_whitespace().next().expect("an address").to_owned()
 }
 
 /// The value of a series, as `name{labels}` is written.
@@ -318,6 +324,90 @@ async fn who_says_nothing_keeps_nobody_waiting_for_long() {
     let _ = wait_for("an answer", stream.read_to_end(&mut answer)).await;
     assert!(!String::from_utf8_lossy(&answer).contains("alive"));
     assert_eq!(ask(&relay, "/live").await.status, 200);
+}
+
+/// How a client keeps a connection without ever asking for something.
+#[derive(Debug, Clone, Copy)]
+enum Silence {
+    /// It connects, and that is all.
+    Total,
+    /// A piece of the first line.
+    HalfALine,
+    /// A byte now and then.
+    Trickle,
+}
+
+impl Silence {
+    /// Holds a connection until the relay ends it, and then the next, without end.
+    async fn keep(self, address: String) {
+        loop {
+            let Ok(mut stream) = TcpStream::connect(&address).await else { continue };
+            let mut rest = Vec::new();
+            match self {
+                Self::Total => {}
+                Self::HalfALine => {
+                    let _ = stream.write_all(b"GET /li").await;
+                }
+                Self::Trickle => {
+                    let (mut read, mut write) = stream.split();
+                    let trickle = async {
+                        let mut tick = tokio::time::interval(Duration::from_millis(20));
+                        let _ = write.write_all(b"GET /live HTTP/1.1\r\nx: ").await;
+                        while write.write_all(b"x").await.is_ok() {
+                            tick.tick().await;
+                        }
+                    };
+                    tokio::select! {
+                        () = trickle => {}
+                        _ = read.read_to_end(&mut rest) => {}
+                    }
+                    continue;
+                }
+            }
+            let _ = stream.read_to_end(&mut rest).await;
+        }
+    }
+}
+
+/// Whether a path is answered with 200.
+async fn is_well(address: &str, path: &str) -> bool {
+    let Ok(mut stream) = TcpStream::connect(address).await else { return false };
+    let request = format!("GET {path} HTTP/1.1\r\nhost: relay\r\n\r\n");
+    if stream.write_all(request.as_bytes()).await.is_err() {
+        return false;
+    }
+    let mut answer = String::new();
+    let read = stream.read_to_string(&mut answer).await;
+    read.is_ok() && answer.starts_with("HTTP/1.1 200 ")
+}
+
+/// Issue 17: with 300 such connections `/live` was answered after 24 s, and an orchestrator would have
+/// restarted a healthy relay.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn three_hundred_clients_that_ask_nothing_keep_no_probe_waiting() {
+    let stage = listening(Stage::both(Database::create().await).await);
+    let relay = RelayProcess::start(&stage.config).await;
+    wait_status(&relay, 200).await;
+    let address = address(&relay).await;
+    for silence in [Silence::Total, Silence::HalfALine, Silence::Trickle] {
+        // GIVEN 300 clients, each of which connects again as soon as it is sent away
+        let mut clients = JoinSet::new();
+        for _ in 0..300 {
+            clients.spawn(silence.keep(address.clone()));
+        }
+        // WHEN probes come, one after the other THEN they are answered. Each of them waited for 19 s: all
+        // together for longer than this test.
+        let probes = async {
+            let mut answered = 0;
+            while answered < 20 {
+                for path in ["/live", "/ready", "/metrics"] {
+                    // On a slow machine a probe may itself be silent for a moment.
+                    answered += i32::from(is_well(&address, path).await);
+                }
+            }
+        };
+        wait_for(&format!("twenty answers beside {silence:?}"), probes).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
