@@ -74,6 +74,9 @@ fn everything_the_relay_rests_on_is_refused() {
         "delivery.report.only.error",
         "allow.auto.create.topics",
         "statistics.interval.ms",
+        "test.mock.num.brokers",
+        "api.version.request",
+        "queuing.strategy",
     ] {
         let message =
             refused(&format!("{DATABASE}{KAFKA}properties = {{ \"{name}\" = \"hunter2\" }}\n"));
@@ -108,12 +111,59 @@ fn a_property_with_a_key_of_its_own() {
 }
 
 #[test]
-fn a_property_that_librdkafka_does_not_have_shows_no_value() {
+fn a_property_that_is_not_known_shows_no_value_and_never_reaches_librdkafka() {
+    let toml = format!("{DATABASE}{KAFKA}properties = {{ \"client.ids\" = \"hunter2\" }}\n");
+    assert_snapshot!(refused(&toml), @r#"
+    relay.toml:7:16: target.lake.properties."client.ids": is none of the properties that can be set
+    hint: did you mean "client.id"?
+    "#);
     let toml = format!("{DATABASE}{KAFKA}properties = {{ \"sasl.passwords\" = \"hunter2\" }}\n");
     assert_snapshot!(refused(&toml), @r#"
-    relay.toml:7:35: target.lake.properties."sasl.passwords": librdkafka has no such property
-    hint: properties and their values: https://github.com/confluentinc/librdkafka/blob/master/CONFIGURATION.md
+    relay.toml:7:16: target.lake.properties."sasl.passwords": is none of the properties that can be set
+    hint: config/relay.toml names all of them, under [target.NAME] properties
     "#);
+    // Names are those of librdkafka to the letter.
+    for name in ["Plugin.Library.Paths", " ssl.engine.location", "ssl.engine.location ", ""] {
+        let toml = format!("{DATABASE}{KAFKA}properties = {{ \"{name}\" = \"hunter2\" }}\n");
+        assert!(refused(&toml).contains("is none of the properties that can be set"), "{name}");
+    }
+}
+
+/// Librdkafka would open or run what this names, some of it as soon as the property is set.
+#[test]
+fn what_loads_code_runs_commands_or_weakens_tls_is_refused() {
+    for name in [
+        "ssl.engine.location",
+        "ssl.engine.id",
+        "ssl.providers",
+        "plugin.library.paths",
+        "interceptors",
+        "sasl.kerberos.kinit.cmd",
+        "sasl.kerberos.keytab",
+        "sasl.oauthbearer.token.endpoint.url",
+        "sasl.oauthbearer.assertion.private.key.file",
+        "sasl.oauthbearer.config",
+        "enable.sasl.oauthbearer.unsecure.jwt",
+        "https.ca.location",
+        "ssl.crl.location",
+        "ssl.keystore.location",
+        "enable.ssl.certificate.verification",
+        "ssl.certificate.verify_cb",
+        "ssl.endpoint.identification.algorithm",
+        "ssl.cipher.suites",
+        "client.dns.lookup",
+        "debug",
+    ] {
+        let folder = Folder::new("");
+        let file = folder.path().with_file_name("loaded.so");
+        let toml = format!(
+            "{DATABASE}{KAFKA}properties = {{ \"{name}\" = {:?} }}\n",
+            file.display().to_string()
+        );
+        let message = Folder::new(&toml).refused(&[]);
+        assert!(message.contains("cannot be set: ") && message.contains("\nhint: "), "{message}");
+        assert!(!message.contains("loaded.so"), "{message}");
+    }
 }
 
 #[test]
