@@ -3,6 +3,7 @@
 mod check;
 mod command;
 mod dead;
+mod destination;
 mod grant;
 mod hold;
 mod inbox;
@@ -12,3 +13,4 @@ mod rebuild;
 mod replay;
 mod status;
 mod target;
+mod transport;

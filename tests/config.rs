@@ -2,6 +2,7 @@
 
 mod environment;
 mod example;
+mod file;
 mod property;
 mod route;
 mod secret;

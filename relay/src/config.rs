@@ -10,6 +10,8 @@ pub mod default;
 mod document;
 mod duration;
 mod error;
+mod exposure;
+pub(crate) mod file;
 mod http;
 mod inbox;
 mod interpolate;
@@ -35,6 +37,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 pub use self::error::{ConfigError, Problem};
+pub use self::exposure::Exposed;
 pub use self::place::Place;
 use crate::route::RouteConfig;
 use crate::secret::Secret;
@@ -63,6 +66,8 @@ pub struct Config {
     pub targets: Vec<TargetConfig>,
     /// `[inbox.NAME]`, in the order of their names.
     pub inboxes: Vec<InboxConfig>,
+    /// Files with secrets that every user of this machine can read or change: warnings.
+    pub exposed: Vec<Exposed>,
 }
 
 /// A consumer's inbox that this process keeps ready and small.

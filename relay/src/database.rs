@@ -55,7 +55,7 @@ pub enum DatabaseError {
     #[error("database unavailable: {0}")]
     Unavailable(String),
     /// It will not work until a person has changed something.
-    #[error("database refused the connection: {reason}\nhint: {hint}")]
+    #[error("database: {reason}\nhint: {hint}")]
     Configuration {
         /// What the server (or the TLS library) said.
         reason: String,

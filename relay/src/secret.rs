@@ -1,12 +1,12 @@
 //! A secret that may stand in a file, which is read whenever a connection is made.
 
 use std::fmt;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use secrecy::{ExposeSecret, SecretString};
+
+use crate::config::file;
 
 /// The longest secret; a larger file is a mistake (a keystore, a device).
 const SECRET_BYTES_MAX: u64 = 64 * 1024;
@@ -130,12 +130,7 @@ impl fmt::Debug for Secret {
 
 /// The content of a file without the newline at its end, which editors and `echo` put there.
 fn read_secret(path: &Path) -> Result<SecretString, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut text = String::new();
-    file.take(SECRET_BYTES_MAX + 1).read_to_string(&mut text).map_err(|error| error.to_string())?;
-    if text.len() as u64 > SECRET_BYTES_MAX {
-        return Err(format!("it is larger than {SECRET_BYTES_MAX} bytes"));
-    }
+    let text = file::read_text(path, SECRET_BYTES_MAX)?;
     let text = text.strip_suffix('\n').unwrap_or(&text);
     let text = text.strip_suffix('\r').unwrap_or(text);
     if text.is_empty() {

@@ -152,10 +152,4 @@ pub trait Target: Send {
     fn broker(&self) -> Option<Broker> {
         None
     }
-
-    /// The destinations named by the routes, as far as no row decides about them, that the broker
-    /// does not have (or does not show to this user), each with what it said. For `check`.
-    fn missing_destinations(&mut self) -> impl Future<Output = Vec<String>> + Send {
-        async { Vec::new() }
-    }
 }

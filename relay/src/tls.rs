@@ -9,11 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{ClientConfig, ConfigBuilder, RootCertStore, WantsVerifier};
 
 pub use self::probe::probe;
 pub use self::trouble::{Trouble, found_in};
-use crate::config::TlsConfig;
+use crate::config::{TlsConfig, file as config_file};
 
 /// Why TLS cannot be set up as configured.
 #[derive(Debug, thiserror::Error)]
@@ -94,16 +94,12 @@ fn read(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
             }
         }
     }
-    // Named, not the process's default: another crate's features must not change it.
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("ring supports the default protocol versions")
-        .with_root_certificates(roots);
+    let builder = builder().with_root_certificates(roots);
     match (&tls.cert_file, &tls.key_file) {
         (None, None) => Ok(builder.with_no_client_auth()),
         (Some(certificate), Some(key_path)) => {
-            let key = PrivateKeyDer::from_pem_file(key_path).map_err(|e| file(key_path, &e))?;
+            let key = PrivateKeyDer::from_pem_slice(&pem(key_path)?);
+            let key = key.map_err(|e| file(key_path, &e))?;
             builder
                 .with_client_auth_cert(certificates(certificate)?, key)
                 .map_err(TlsError::Identity)
@@ -112,14 +108,32 @@ fn read(tls: &TlsConfig) -> Result<ClientConfig, TlsError> {
     }
 }
 
+/// For a client that never encrypts, and is made to be given something.
+pub(crate) fn trusting_nobody() -> ClientConfig {
+    builder().with_root_certificates(RootCertStore::empty()).with_no_client_auth()
+}
+
+fn builder() -> ConfigBuilder<ClientConfig, WantsVerifier> {
+    // Named, not the process's default: another crate's features must not change it.
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("ring supports the default protocol versions")
+}
+
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-        .and_then(Iterator::collect)
+    let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem(path)?)
+        .collect::<Result<_, _>>()
         .map_err(|e| file(path, &e))?;
     if certificates.is_empty() {
         return Err(file(path, &"no certificate in it"));
     }
     Ok(certificates)
+}
+
+/// `migrate --ca-file` names one that no configuration has looked at.
+fn pem(path: &Path) -> Result<Vec<u8>, TlsError> {
+    config_file::read(path, config_file::PEM_BYTES_MAX).map_err(|reason| file(path, &reason))
 }
 
 fn file(path: &Path, reason: &dyn std::fmt::Display) -> TlsError {

@@ -80,6 +80,7 @@ async fn help() {
         "replay",
         "prune",
         "target",
+        "target list",
         "target remove",
         "target move",
         "target rename",
@@ -241,6 +242,71 @@ async fn status_as_json() {
     "#);
 }
 
+/// Issue 17: `dead list --target nope` said "no dead messages".
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_target_that_does_not_exist_is_refused_with_those_that_do() {
+    let outbox = outbox().await;
+    let config = config(&outbox.database);
+    for arguments in [
+        &["dead", "list"][..],
+        &["dead", "show", "--id", "1"],
+        &["dead", "requeue", "--all"],
+        &["dead", "discard", "--all", "--reason", "why"],
+        &["hold", "list"],
+        &["hold", "release", "--key", "k"],
+        &["hold", "release", "--destination", "d"],
+        &["replay", "--all"],
+        &["ledger", "rebuild", "--yes"],
+    ] {
+        let text = say(&config, &[arguments, &["--target", "nope"]].concat()).await;
+        assert!(text.contains("error: there is no target \"nope\" in the "), "{text}");
+        assert!(text.contains("\nhint: there are: lake, ") && text.ends_with("exit 1\n"), "{text}");
+    }
+    let text = say(&config, &["target", "remove", "nope", "--yes"]).await;
+    assert!(text.contains("hint: there are: lake, old\nexit 1"), "{text}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn target_list() {
+    let outbox = outbox().await;
+    let config = config(&outbox.database);
+    let mut text = say(&config, &["target", "list"]).await;
+    text += &say(&config, &["target", "list", "--json"]).await;
+    insta::assert_snapshot!(text, @r#"
+    $ outbox-relay target list
+    TARGET  CONFIGURED  LEDGER    MARKED                LEADER
+    lake    yes         yes       2026-01-02T03:04:05Z  none
+    new     yes         none yet  -                     none
+    old     no          yes       2026-01-02T03:04:05Z  none
+    exit 0
+    $ outbox-relay target list --json
+    [
+      {
+        "name": "lake",
+        "configured": true,
+        "started": true,
+        "marked_at": "2026-01-02T03:04:05Z",
+        "leader": null
+      },
+      {
+        "name": "new",
+        "configured": true,
+        "started": false,
+        "marked_at": null,
+        "leader": null
+      },
+      {
+        "name": "old",
+        "configured": false,
+        "started": true,
+        "marked_at": "2026-01-02T03:04:05Z",
+        "leader": null
+      }
+    ]
+    exit 0
+    "#);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn target_remove() {
     let outbox = outbox().await;
@@ -291,24 +357,24 @@ async fn ledger_rebuild() {
     let config = config(&outbox.database);
     let mut text = String::new();
     for arguments in [
-        &["ledger", "rebuild", "lake"][..],
-        &["ledger", "rebuild", "lake", "--yes"],
-        &["ledger", "rebuild", "nobody", "--yes"],
+        &["ledger", "rebuild", "--target", "lake"][..],
+        &["ledger", "rebuild", "--target", "lake", "--yes"],
+        &["ledger", "rebuild", "--target", "nobody", "--yes"],
     ] {
         text += &say(&config, arguments).await;
     }
     insta::assert_snapshot!(text, @r#"
-    $ outbox-relay ledger rebuild lake
+    $ outbox-relay ledger rebuild --target lake
     target lake: 6 messages would be pending, what lies below 1 is settled
     0 rows of holes, 1 retry rows and 2 dead messages would be replaced by that
     error: nothing was changed
     hint: --yes, if that is what you want
     exit 2
-    $ outbox-relay ledger rebuild lake --yes
+    $ outbox-relay ledger rebuild --target lake --yes
     target lake: 6 messages are pending, what lies below 1 is settled
     0 rows of holes, 1 retry rows and 2 dead messages are replaced by that
     exit 0
-    $ outbox-relay ledger rebuild nobody --yes
+    $ outbox-relay ledger rebuild --target nobody --yes
     error: there is no target "nobody" in the outbox
     hint: there are: lake, old
     exit 1
@@ -324,9 +390,10 @@ async fn dead_list_and_show() {
         &["dead", "list"][..],
         &["dead", "list", "--target", "lake", "--reason-contains", "9,000", "--json"],
         &["dead", "list", "--target", "nobody"],
-        &["dead", "show", "lake", "3"],
-        &["dead", "show", "lake", "3", "--json"],
-        &["dead", "show", "lake", "4"],
+        &["dead", "list", "--target", "new"],
+        &["dead", "show", "--target", "lake", "--id", "3"],
+        &["dead", "show", "--target", "lake", "--id", "3", "--json"],
+        &["dead", "show", "--target", "lake", "--id", "4"],
     ] {
         text += &say(&config, arguments).await;
     }
@@ -356,9 +423,13 @@ async fn dead_list_and_show() {
     ]
     exit 0
     $ outbox-relay dead list --target nobody
+    error: there is no target "nobody" in the outbox
+    hint: there are: lake, new, old
+    exit 1
+    $ outbox-relay dead list --target new
     no dead messages
     exit 0
-    $ outbox-relay dead show lake 3
+    $ outbox-relay dead show --target lake --id 3
     target      lake
     id          3
     message id  01900000-0000-7000-8000-000000000003
@@ -374,7 +445,7 @@ async fn dead_list_and_show() {
     reason      no\u{1b}[2J queue
     requeued    no
     exit 0
-    $ outbox-relay dead show lake 3 --json
+    $ outbox-relay dead show --target lake --id 3 --json
     {
       "target": "lake",
       "id": 3,
@@ -392,9 +463,9 @@ async fn dead_list_and_show() {
       "headers": {"tenant": "a"}
     }
     exit 0
-    $ outbox-relay dead show lake 4
+    $ outbox-relay dead show --target lake --id 4
     error: message 4 is not dead for target "lake"
-    hint: outbox-relay dead list
+    hint: outbox-relay dead list --target lake
     exit 1
     "#);
 }

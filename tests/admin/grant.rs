@@ -1,8 +1,9 @@
 //! The rights of the relay: each one that is missing is named, and its remedy is the statement.
 
-use outbox_relay::admin::check::{Finding, Level, database};
+use outbox_relay::admin::check::{Finding, Level, database, missing_rights};
 
 use crate::keeper::outbox::Outbox;
+use crate::support::relay::raw_command;
 use crate::support::session::Session;
 
 async fn missing(outbox: &Outbox, role: &str) -> Vec<Finding> {
@@ -40,6 +41,34 @@ async fn each_missing_right_is_named_as_a_statement() {
     }
 }
 
+/// Issue 17: there were 38 lines.
+#[tokio::test]
+async fn a_role_without_its_rights_is_one_line_with_one_command() {
+    // GIVEN a role that may nothing
+    let outbox = Outbox::create().await;
+    let role = outbox.database.create_role("bare").await;
+    // WHEN it is looked at THEN
+    let findings = missing(&outbox, &role).await;
+    let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+    assert_eq!(finding.detail, format!("{role} has no right on the outbox"));
+    let remedy = finding.remedy.as_deref().unwrap();
+    assert!(remedy.ends_with(&format!("outbox-relay migrate --grant-relay {role}")), "{remedy}");
+    // WHEN only a part is missing THEN that is one line, too
+    outbox.run(&format!("GRANT USAGE ON SCHEMA outbox TO {role}")).await;
+    let findings = missing(&outbox, &role).await;
+    let [finding] = findings.as_slice() else { panic!("{findings:#?}") };
+    let start = format!("{role} lacks ");
+    assert!(finding.detail.starts_with(&start), "{finding:?}");
+    assert!(
+        finding.detail.ends_with(": SELECT on message, DELETE on message, SELECT on ledger, …")
+    );
+    // AND the command is the remedy
+    let url = &outbox.database.url;
+    let granted = raw_command(&["migrate", "--url", url, "--grant-relay", &role]).await;
+    assert!(granted.status.success(), "{granted:?}");
+    assert!(missing(&outbox, &role).await.is_empty());
+}
+
 #[tokio::test]
 async fn the_statements_together_are_the_grant_of_the_migration() {
     // GIVEN a role that may nothing
@@ -47,9 +76,10 @@ async fn the_statements_together_are_the_grant_of_the_migration() {
     let role = outbox.database.create_role("bare").await;
     let granted = outbox.database.create_relay().await;
     // WHEN it is given everything that is missing
-    let findings = missing(&outbox, &role).await;
-    for finding in &findings {
-        outbox.run(finding.remedy.as_deref().unwrap()).await;
+    let session = Session::connect(&outbox.database.url_as(&role)).await;
+    let rights = missing_rights(&session, &outbox.schema).await.expect("a catalog can be read");
+    for right in &rights {
+        outbox.run(&right.statement).await;
     }
     // THEN nothing is, and it has what grant_relay gives, no more and no less
     assert!(missing(&outbox, &role).await.is_empty());

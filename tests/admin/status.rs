@@ -251,6 +251,38 @@ async fn the_status_reads_without_colour() {
     "#);
 }
 
+/// Issue 17: `exchange "orders"` was parked, which exists, and nothing said why.
+#[tokio::test]
+async fn a_parked_destination_stands_with_what_the_broker_said() {
+    // GIVEN rows of a parked exchange: the one that was refused is tried again at some time, or is on its
+    // way just now
+    for tried in ["'2126-01-02 03:04:05Z'", "'infinity'"] {
+        let mut outbox = Outbox::create().await;
+        outbox.insert(3).await;
+        outbox.settle("lake", "{[1,4)}").await;
+        let refusal = "403 ACCESS_REFUSED - write access to exchange \u{1b}[2J refused";
+        let rows = format!(
+            "INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class, reason, destination)
+             VALUES ('lake', 1, 'a', true, 0, {tried}, 'parked', '{refusal}', 'exchange \"orders\"'),
+                    ('lake', 2, 'b', true, 0, 'infinity', 'parked', 'its destination is parked',
+                     'exchange \"orders\"')"
+        );
+        outbox.run(&rows).await;
+        // WHEN
+        let status = read(&mut outbox, &["lake"]).await;
+        // THEN for people, and for programs
+        let text = render(&status, 1_000_000);
+        let line = text.lines().find(|line| line.starts_with("parked")).expect("a line");
+        assert!(
+            line.starts_with("parked   lake: 2 rows wait for exchange \"orders\", the oldest for ")
+        );
+        let reason = ": 403 ACCESS_REFUSED - write access to exchange \\u{1b}[2J refused";
+        assert!(line.ends_with(reason), "{line}");
+        let json = serde_json::to_value(&status).unwrap();
+        assert_eq!(json["targets"][0]["parked"][0]["reason"], refusal);
+    }
+}
+
 #[tokio::test]
 async fn what_holds_the_floor_is_said_in_words() {
     let mut outbox = Outbox::create().await;

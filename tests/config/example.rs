@@ -21,6 +21,13 @@ fn annotated() -> String {
     fs::read_to_string(repository().join("config/relay.toml")).expect("a file")
 }
 
+/// A core dump would hold rows and passwords.
+#[test]
+fn the_unit_writes_no_core_dump() {
+    let unit = fs::read_to_string(repository().join("systemd/outbox-relay.service")).unwrap();
+    assert!(unit.lines().any(|line| line == "LimitCORE=0"));
+}
+
 #[test]
 fn every_file_is_accepted() {
     let mut files = 0;

@@ -159,7 +159,7 @@ fn a_password_that_is_a_number() {
 fn a_secret_file_that_is_not_there() {
     assert_snapshot!(refused(&format!("{DATABASE}password_file = \"password\"\n{AMQP}")), @r#"
     relay.toml:3:17: database.password_file = "password": cannot use this file: No such file or directory (os error 2)
-    hint: name a file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
+    hint: name a regular file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
     "#);
 }
 
@@ -168,15 +168,15 @@ fn a_secret_file_that_is_empty() {
     let folder = Folder::new(&format!("{DATABASE}password_file = \"password\"\n{AMQP}"));
     assert_snapshot!(folder.file("password", "\n").refused(&[]), @r#"
     relay.toml:3:17: database.password_file = "password": cannot use this file: it is empty
-    hint: name a file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
+    hint: name a regular file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
     "#);
 }
 
 #[test]
 fn a_secret_file_that_is_a_folder() {
     assert_snapshot!(refused(&format!("{DATABASE}password_file = \".\"\n{AMQP}")), @r#"
-    relay.toml:3:17: database.password_file = ".": cannot use this file: Is a directory (os error 21)
-    hint: name a file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
+    relay.toml:3:17: database.password_file = ".": cannot use this file: it is a directory, not a file
+    hint: name a regular file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
     "#);
 }
 
@@ -185,7 +185,7 @@ fn a_secret_file_that_is_too_large() {
     let folder = Folder::new(&format!("{DATABASE}password_file = \"password\"\n{AMQP}"));
     assert_snapshot!(folder.file("password", "x".repeat(70_000)).refused(&[]), @r#"
     relay.toml:3:17: database.password_file = "password": cannot use this file: it is larger than 65536 bytes
-    hint: name a file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
+    hint: name a regular file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
     "#);
 }
 
@@ -193,8 +193,8 @@ fn a_secret_file_that_is_too_large() {
 fn a_secret_file_that_is_not_text() {
     let folder = Folder::new(&format!("{DATABASE}password_file = \"password\"\n{AMQP}"));
     assert_snapshot!(folder.file("password", b"\xff\xfe").refused(&[]), @r#"
-    relay.toml:3:17: database.password_file = "password": cannot use this file: stream did not contain valid UTF-8
-    hint: name a file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
+    relay.toml:3:17: database.password_file = "password": cannot use this file: it is not UTF-8
+    hint: name a regular file that the relay's user can read and that holds the secret alone; with systemd: LoadCredential= and "${CREDENTIALS_DIRECTORY}/NAME"
     "#);
 }
 

@@ -244,16 +244,16 @@ fn a_tls_file_without_tls() {
 #[test]
 fn a_tls_file_that_is_not_there() {
     assert_snapshot!(refused(&format!("{DATABASE}[database.tls]\nmode = \"verify-full\"\nca_file = \"ca.crt\"\n{AMQP}")), @r#"
-    relay.toml:5:11: database.tls.ca_file = "ca.crt": cannot read ca.crt: No such file or directory (os error 2)
-    hint: name a file that the relay's user can read; a relative path counts from the folder of the configuration file
+    relay.toml:5:11: database.tls.ca_file = "ca.crt": cannot use ca.crt: No such file or directory (os error 2)
+    hint: name a regular file that the relay's user can read; a relative path counts from the folder of the configuration file
     "#);
 }
 
 #[test]
 fn a_tls_file_that_is_a_folder() {
     assert_snapshot!(refused(&format!("{DATABASE}[database.tls]\nmode = \"verify-full\"\nca_file = \".\"\n{AMQP}")), @r#"
-    relay.toml:5:11: database.tls.ca_file = ".": . is not a file
-    hint: name a file that the relay's user can read; a relative path counts from the folder of the configuration file
+    relay.toml:5:11: database.tls.ca_file = ".": cannot use .: it is a directory, not a file
+    hint: name a regular file that the relay's user can read; a relative path counts from the folder of the configuration file
     "#);
 }
 

@@ -10,7 +10,7 @@ fn a_file_that_is_not_there() {
     std::fs::remove_file(folder.path()).unwrap();
     assert_snapshot!(folder.refused(&[]), @"
     relay.toml: cannot read the configuration: No such file or directory (os error 2)
-    hint: name a file that is there and that the relay's user can read
+    hint: name a regular file that is there and that the relay's user can read
     ");
 }
 
@@ -19,7 +19,7 @@ fn a_file_that_is_not_utf8() {
     let folder = Folder::new("").file("relay.toml", b"[database]\nurl = \"\xff\"\n");
     assert_snapshot!(folder.refused(&[]), @"
     relay.toml: cannot read the configuration: it is not UTF-8
-    hint: name a file that is there and that the relay's user can read
+    hint: name a regular file that is there and that the relay's user can read
     ");
 }
 
@@ -27,7 +27,7 @@ fn a_file_that_is_not_utf8() {
 fn a_file_that_is_too_large() {
     assert_snapshot!(refused(&"# much\n".repeat(200_000)), @"
     relay.toml: cannot read the configuration: it is larger than 1048576 bytes
-    hint: name a file that is there and that the relay's user can read
+    hint: name a regular file that is there and that the relay's user can read
     ");
 }
 

@@ -16,12 +16,15 @@ mod ledger;
 mod newcomer;
 mod place;
 mod route;
+mod sample;
 mod server;
 mod table;
 mod transport;
 mod writer;
 
-pub use transport::in_plain_text;
+pub use grant::{MissingRight, missing_rights};
+pub use sample::{SAMPLE_ROWS, sample};
+pub use transport::{in_plain_text, management_in_plain_text};
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]

@@ -40,11 +40,14 @@ pub struct Released {
     pub rows: u64,
 }
 
-// The reason of a row that was set aside unsent says nothing.
+// The reason is the broker's: that of a row which was set aside unsent (flow/outcome.rs) says nothing.
 const LIST: &str = "
 SELECT target, destination, count(*) AS rows, min(created_at) AS oldest,
        min(next_at) FILTER (WHERE next_at < 'infinity') AS next_at,
-       coalesce(min(reason) FILTER (WHERE next_at < 'infinity'), min(reason)) AS reason
+       coalesce(
+           min(reason) FILTER (WHERE next_at < 'infinity'),
+           min(reason) FILTER (WHERE reason <> 'its destination is parked')
+       ) AS reason
 FROM outbox.retry
 WHERE target = $1 AND class = 'parked' AND destination IS NOT NULL
 GROUP BY target, destination

@@ -1,6 +1,7 @@
-//! A target's ledger row: made at start-up, ended by `target remove`, and what `target move` and
-//! `target rename` change of it.
+//! A target's ledger row: made at start-up, listed by `target list`, ended by `target remove`, and what
+//! `target move` and `target rename` change of it.
 
+mod list;
 mod relocate;
 mod remove;
 mod rename;
@@ -9,6 +10,7 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, Error, GenericClient, Transaction};
 use uuid::Uuid;
 
+pub use list::{Listed, list};
 pub use relocate::{Moved, relocate};
 pub use remove::{Removed, remove};
 pub use rename::{Renamed, rename};
@@ -175,16 +177,45 @@ pub(super) async fn expect(
 }
 
 pub(super) async fn unknown(
-    transaction: &Transaction<'_>,
+    client: &impl GenericClient,
     schema: &Schema,
     target: &str,
 ) -> Result<AdminError, Error> {
     let names = "SELECT target FROM outbox.ledger ORDER BY target";
-    let rows = transaction.query(&schema.sql(names), &[]).await?;
+    let rows = client.query(&schema.sql(names), &[]).await?;
     let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
-    let hint = match names.as_slice() {
+    Ok(unknown_among(target, &names))
+}
+
+fn unknown_among(target: &str, names: &[String]) -> AdminError {
+    let hint = match names {
         [] => "no target has a ledger yet; `outbox-relay run` makes it".to_owned(),
         names => format!("there are: {}", names.join(", ")),
     };
-    Ok(AdminError::UnknownTarget { name: target.to_owned(), hint })
+    AdminError::UnknownTarget { name: target.to_owned(), hint }
+}
+
+// A target that was removed may have left dead messages, which are there to be looked at.
+const NAMES: &str = "
+SELECT target FROM outbox.ledger
+UNION SELECT unnest($1::text[])
+UNION SELECT $2 WHERE EXISTS (SELECT FROM outbox.dead WHERE target = $2)
+ORDER BY target";
+
+/// For what only looks: a name that stands in the outbox or in the configuration.
+///
+/// # Errors
+/// [`AdminError::UnknownTarget`], with the names there are; the database's.
+pub async fn expect_any(
+    client: &impl GenericClient,
+    schema: &Schema,
+    target: &str,
+    configured: &[&str],
+) -> Result<(), AdminError> {
+    let rows = client.query(&schema.sql(NAMES), &[&configured, &target]).await?;
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    match names.iter().any(|name| name == target) {
+        true => Ok(()),
+        false => Err(unknown_among(target, &names)),
+    }
 }

@@ -1,14 +1,15 @@
 //! `outbox-relay check`: looks at everything, changes nothing, names a remedy for what is wrong.
 
 mod broker;
+mod destination;
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use anyhow::anyhow;
 use tokio_postgres::Client;
-use uuid::Uuid;
 
+use self::broker::Outbox;
 use super::output;
 use super::table::printable;
 use crate::admin::check::{self, Finding, Level};
@@ -18,6 +19,7 @@ use crate::config::Config;
 use crate::database::{DatabaseError, POOLER_HINT, Session, pooler};
 use crate::exit::Failure;
 use crate::schema::Schema;
+use crate::target::amqp::management::Address;
 
 const SESSION_NAME: &str = "outbox-relay check";
 
@@ -29,6 +31,15 @@ const BROKERS: &str = "SELECT target, broker_kind, broker_place FROM outbox.ledg
 /// Arguments of `check`.
 #[derive(Debug, clap::Args)]
 pub struct CheckArgs {
+    /// RabbitMQ's management API, `https://user:password@host:15671`: whether a queue is bound where messages go can be
+    /// asked there alone. The user needs the tag `monitoring` or `management`. Best in the environment.
+    #[arg(
+        long,
+        env = "OUTBOX_RELAY_RABBITMQ_MANAGEMENT",
+        hide_env_values = true,
+        value_name = "URL"
+    )]
+    rabbitmq_management: Option<String>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -39,14 +50,26 @@ pub struct CheckArgs {
 /// # Errors
 /// Exit 78 if something has to be changed, 1 if something is only not there now.
 pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
+    let management = args.rabbitmq_management.as_deref().map(Address::parse).transpose();
+    let management = management.map_err(|reason| {
+        Failure::Usage(anyhow!(
+            "--rabbitmq-management: {reason}\nhint: https://USER:PASSWORD@HOST:15671"
+        ))
+    })?;
     let path = config.path.display();
     let mut findings = vec![Finding::ok("configuration", format!("{path} is fine"))];
-    let (in_database, known) = in_database(config).await;
+    findings.extend(
+        config
+            .exposed
+            .iter()
+            .map(|exposed| Finding::warn("secrets", exposed.reason(), exposed.remedy())),
+    );
+    let (in_database, outbox) = in_database(config).await;
     findings.extend(in_database);
-    findings.extend(check::in_plain_text(&config.database, &config.targets));
+    findings.extend(check::in_plain_text(config));
     for target in &config.targets {
-        let noted = known.brokers.get(&target.name);
-        findings.extend(broker::look(target, known.outbox_id, noted).await);
+        let noted = outbox.brokers.get(&target.name);
+        findings.extend(broker::look(target, &outbox, noted, management.as_ref()).await);
     }
     output::answer(args.json, &findings, || render(&findings))?;
     let failed = findings.iter().filter(|finding| finding.level >= Level::Down).count();
@@ -58,56 +81,50 @@ pub async fn run(args: CheckArgs, config: &Config) -> Result<(), Failure> {
     }
 }
 
-/// What the database says about the brokers.
-#[derive(Default)]
-struct Known {
-    /// Names the fences. A copy must not try them: they are those of the original.
-    outbox_id: Option<Uuid>,
-    /// By target: where its messages went.
-    brokers: BTreeMap<String, Broker>,
-}
-
-async fn in_database(config: &Config) -> (Vec<Finding>, Known) {
+/// With what could be read for the brokers' part.
+async fn in_database(config: &Config) -> (Vec<Finding>, Outbox) {
     let schema: Schema = match config.database.schema.parse() {
         Ok(schema) => schema,
         Err(error) => {
             let remedy = "another `schema` under [database]";
             let finding = Finding::fail("configuration", format!("{error}"), remedy);
-            return (vec![finding], Known::default());
+            return (vec![finding], Outbox::default());
         }
     };
     let mut findings = vec![Finding::ok("database", "reachable")];
-    let mut known = Known::default();
+    let mut outbox = Outbox::default();
     match pooler(&config.database, SESSION_NAME).await {
-        Err(error) => return (vec![unreachable(&error)], known),
+        Err(error) => return (vec![unreachable(&error)], outbox),
         // Everything else might fail for no other reason.
         Ok(Some(detail)) => findings.push(Finding::fail("pooler", detail, POOLER_HINT)),
         Ok(None) => {
             findings.push(Finding::ok("pooler", "none in the way"));
             match Session::connect_any(&config.database, SESSION_NAME).await {
-                Err(error) => return (vec![unreachable(&error)], known),
+                Err(error) => return (vec![unreachable(&error)], outbox),
                 Ok(session) => {
                     let names: Vec<_> = config.targets.iter().map(|t| t.name.clone()).collect();
                     findings.extend(check::database(&session, &schema, &names).await);
                     findings.extend(check::newcomers(&session, &schema, &config.targets).await);
                     // Whatever is wrong with it has been said.
-                    known = look(&session, &schema).await.unwrap_or_default();
+                    outbox = look(&session, &schema).await.unwrap_or_default();
                 }
             }
         }
     }
-    (findings, known)
+    (findings, outbox)
 }
 
-async fn look(client: &Client, schema: &Schema) -> Result<Known, tokio_postgres::Error> {
-    let outbox_id = client.query_opt(&schema.sql(OUTBOX_ID), &[]).await?.map(|row| row.get(0));
+async fn look(client: &Client, schema: &Schema) -> Result<Outbox, tokio_postgres::Error> {
+    let id = client.query_opt(&schema.sql(OUTBOX_ID), &[]).await?;
+    let id = id.map(|row| row.try_get(0)).transpose()?;
     let mut brokers = BTreeMap::new();
     for row in client.query(&schema.sql(BROKERS), &[]).await? {
-        if let Some(broker) = Broker::noted(row.get(1), row.get(2)) {
-            brokers.insert(row.get(0), broker);
+        if let Some(broker) = Broker::noted(row.try_get(1)?, row.try_get(2)?) {
+            brokers.insert(row.try_get(0)?, broker);
         }
     }
-    Ok(Known { outbox_id, brokers })
+    let sample = check::sample(client, schema).await.unwrap_or_default();
+    Ok(Outbox { id, brokers, sample })
 }
 
 fn unreachable(error: &DatabaseError) -> Finding {

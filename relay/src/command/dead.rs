@@ -72,8 +72,10 @@ pub struct ListArgs {
 #[derive(Debug, clap::Args)]
 pub struct ShowArgs {
     /// The target.
+    #[arg(long)]
     target: String,
     /// The message's row id.
+    #[arg(long)]
     id: i64,
     /// Write the payload to standard output, byte for byte, and nothing else.
     #[arg(long, conflicts_with = "json")]
@@ -138,6 +140,9 @@ pub async fn run(command: DeadCommand, config: &Config) -> Result<(), Failure> {
 
 async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
     let (session, schema) = link::connect(config, "outbox-relay dead list").await?;
+    if let Some(target) = &args.target {
+        link::expect_target(&session, &schema, target, config).await?;
+    }
     let filter = args.filter.filter(args.target);
     let rows = dead::list(&*session, &schema, &filter, args.limit).await;
     let rows = rows.map_err(link::in_database)?;
@@ -147,8 +152,13 @@ async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
 async fn show(args: ShowArgs, config: &Config) -> Result<(), Failure> {
     let (session, schema) = link::connect(config, "outbox-relay dead show").await?;
     let ShowArgs { target, id, payload, json } = args;
-    let missing =
-        || anyhow!("message {id} is not dead for target {target:?}\nhint: outbox-relay dead list");
+    link::expect_target(&session, &schema, &target, config).await?;
+    let missing = || {
+        anyhow!(
+            "message {id} is not dead for target {target:?}\n\
+             hint: outbox-relay dead list --target {target}"
+        )
+    };
     if payload {
         let payload = dead::payload(&*session, &schema, &target, id).await;
         let payload = payload.map_err(link::in_database)?.ok_or_else(missing)?;
@@ -172,6 +182,7 @@ async fn discard(args: DiscardArgs, config: &Config) -> Result<(), Failure> {
     let DiscardArgs { choice, reason, by } = args;
     let filter = choice.filter()?;
     let (mut session, schema) = link::connect(config, "outbox-relay dead discard").await?;
+    link::expect_target(&session, &schema, &choice.target, config).await?;
     let decision = Decision { by: by.name(), reason: Some(&reason) };
     let (target, dry_run) = (&choice.target, choice.dry_run);
     let changed = dead::discard(&mut session, &schema, target, &filter, &decision, dry_run);

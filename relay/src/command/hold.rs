@@ -7,13 +7,16 @@ use serde::Serialize;
 use super::age::age;
 use super::decision::DecisionArgs;
 use super::status::count;
-use super::table::Table;
+use super::table::{Table, printable};
 use super::{link, output};
 use crate::admin::hold::{self, HeldKey, Released};
 use crate::admin::parked::{self, Destination};
 use crate::admin::rfc3339;
 use crate::config::Config;
 use crate::exit::Failure;
+
+/// The part of a broker's answer that a line of `status` shows.
+const REASON_CHARS_MAX: usize = 200;
 
 /// `hold …`
 #[derive(Debug, clap::Subcommand)]
@@ -84,7 +87,10 @@ pub async fn run(command: HoldCommand, config: &Config) -> Result<(), Failure> {
 async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
     let (session, schema) = link::connect(config, "outbox-relay hold list").await?;
     let targets = match &args.target {
-        Some(target) => vec![target.clone()],
+        Some(target) => {
+            link::expect_target(&session, &schema, target, config).await?;
+            vec![target.clone()]
+        }
         None => hold::targets(&*session, &schema).await.map_err(link::in_database)?,
     };
     let mut holds = Holds { keys: Vec::new(), destinations: Vec::new() };
@@ -219,11 +225,16 @@ pub fn render_released(key: &str, dry_run: bool, released: &Released) -> String 
 
 /// A destination as `status` says it.
 pub(super) fn parked_line(parked: &Destination, waited_s: f64) -> String {
-    format!(
+    let mut text = format!(
         "{}: {} rows wait for {}, the oldest for {}",
         parked.target,
         parked.rows,
-        parked.destination,
+        printable(&parked.destination, usize::MAX),
         age(waited_s)
-    )
+    );
+    if let Some(reason) = &parked.reason {
+        // Writing to a String does not fail.
+        let _ = write!(text, ": {}", printable(reason, REASON_CHARS_MAX));
+    }
+    text
 }

@@ -19,7 +19,8 @@ pub enum LedgerCommand {
 /// Arguments of `ledger rebuild`.
 #[derive(Debug, clap::Args)]
 pub struct RebuildArgs {
-    /// The target's name.
+    /// The target; no other is concerned.
+    #[arg(long)]
     target: String,
     /// Do it; without this, only say what would be done.
     #[arg(long)]
@@ -66,7 +67,7 @@ fn render(args: &RebuildArgs, rebuilt: &Rebuilt) -> String {
         let _ = writeln!(
             text,
             "warning: the ledger of {other} knows ids that will be drawn again; \
-             hint: outbox-relay ledger rebuild {other}"
+             hint: outbox-relay ledger rebuild --target {other}"
         );
     }
     text

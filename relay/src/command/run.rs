@@ -11,6 +11,9 @@ use crate::telemetry;
 /// See [`Failure`].
 pub fn run(config: Config) -> Result<(), Failure> {
     telemetry::log::init(&config.log).map_err(Failure::configuration)?;
+    for exposed in &config.exposed {
+        tracing::warn!(hint = exposed.remedy(), "a secret is open: {}", exposed.reason());
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let app = App::build(config)?;
     runtime.block_on(app.run())

@@ -144,7 +144,7 @@ fn cells(target: &TargetStatus) -> [String; 9] {
     ]
 }
 
-fn leader(leader: &Backend) -> String {
+pub(super) fn leader(leader: &Backend) -> String {
     let pid = leader.pid.map_or_else(String::new, |pid| format!("pid {pid}"));
     match &leader.client {
         Some(client) => format!("{pid} at {client}"),

@@ -1,16 +1,22 @@
-//! `outbox-relay target remove | move | rename`: what becomes of a target and its progress.
+//! `outbox-relay target list | remove | move | rename`: which targets there are, and what becomes of one
+//! and its progress.
 
 mod remove;
 
 use super::decision::DecisionArgs;
+use super::status::leader;
+use super::table::Table;
 use super::{link, output, unless_confirmed};
-use crate::admin::target::{self, Moved, Renamed};
+use crate::admin::rfc3339;
+use crate::admin::target::{self, Listed, Moved, Renamed};
 use crate::config::Config;
 use crate::exit::Failure;
 
 /// `target …`
 #[derive(Debug, clap::Subcommand)]
 pub enum TargetCommand {
+    /// List the targets of the outbox and of the configuration.
+    List(ListArgs),
     /// End a target: delete its ledger, holes, retry rows and watermarks.
     Remove(remove::RemoveArgs),
     /// Let a target go on where its configuration leads now, another broker than before: what is
@@ -19,6 +25,14 @@ pub enum TargetCommand {
     /// Give a target another name, and its progress with it. Without this a target of a new name
     /// sends everything again.
     Rename(RenameArgs),
+}
+
+/// Arguments of `target list`.
+#[derive(Debug, clap::Args)]
+pub struct ListArgs {
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
 }
 
 /// Arguments of `target move`.
@@ -60,10 +74,32 @@ pub struct RenameArgs {
 /// the database cannot be reached or refuses.
 pub async fn run(command: TargetCommand, config: &Config) -> Result<(), Failure> {
     match command {
+        TargetCommand::List(args) => list(args, config).await,
         TargetCommand::Remove(args) => remove::run(args, config).await,
         TargetCommand::Move(args) => relocate(args, config).await,
         TargetCommand::Rename(args) => rename(args, config).await,
     }
+}
+
+async fn list(args: ListArgs, config: &Config) -> Result<(), Failure> {
+    let (session, schema) = link::connect(config, "outbox-relay target list").await?;
+    let configured: Vec<&str> = config.targets.iter().map(|t| t.name.as_str()).collect();
+    let listed = target::list(&*session, &schema, &configured).await.map_err(link::in_database)?;
+    Ok(output::answer(args.json, &listed, || render_list(&listed))?)
+}
+
+fn render_list(targets: &[Listed]) -> String {
+    let mut table = Table::new(&["TARGET", "CONFIGURED", "LEDGER", "MARKED", "LEADER"]);
+    for target in targets {
+        table.row(&[
+            target.name.clone(),
+            if target.configured { "yes" } else { "no" }.to_owned(),
+            if target.started { "yes" } else { "none yet" }.to_owned(),
+            target.marked_at.map_or_else(|| "-".to_owned(), rfc3339),
+            target.leader.as_ref().map_or_else(|| "none".to_owned(), leader),
+        ]);
+    }
+    table.render()
 }
 
 async fn relocate(args: MoveArgs, config: &Config) -> Result<(), Failure> {

@@ -48,8 +48,20 @@ pub(super) fn check(raw: &RawConfig, variables: &Variables, report: &mut Report)
             inbox::check(name, &raw.0, &mut Section::new(report, format!("inbox.{name}")))
         })
         .collect();
-    let path = report.places.file().to_owned();
-    Config { path, database, source, retention, lease, log, http, shutdown, targets, inboxes }
+    let (path, exposed) = (report.places.file().to_owned(), report.exposed());
+    Config {
+        path,
+        database,
+        source,
+        retention,
+        lease,
+        log,
+        http,
+        shutdown,
+        targets,
+        inboxes,
+        exposed,
+    }
 }
 
 fn source(raw: &RawSource, s: &mut Section<'_>) -> SourceConfig {

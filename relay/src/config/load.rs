@@ -1,14 +1,12 @@
 //! Loading: file → layer of values → environment over it → shape → checked configuration.
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::Read;
 use std::path::Path;
 
 use super::place::Place;
 use super::report::Report;
 use super::variable::Variables;
-use super::{Config, ConfigError, check, document, shape};
+use super::{Config, ConfigError, check, document, file, shape};
 
 /// The longest file; a larger one is not a configuration.
 const FILE_BYTES_MAX: u64 = 1024 * 1024;
@@ -34,13 +32,13 @@ impl Config {
     ) -> Result<Self, ConfigError> {
         let variables = Variables::new(variables);
         let mut report = Report::new(path);
-        match read(path) {
+        match file::read_text(path, FILE_BYTES_MAX) {
             Ok(text) => load(&text, &variables, report),
             Err(reason) => {
                 report.place(
                     Place::File(path.to_owned()),
                     format!("cannot read the configuration: {reason}"),
-                    "name a file that is there and that the relay's user can read",
+                    "name a regular file that is there and that the relay's user can read",
                 );
                 Err(ConfigError::new(report.into_problems()))
             }
@@ -66,14 +64,4 @@ fn load(text: &str, variables: &Variables, mut report: Report) -> Result<Config,
             Err(ConfigError::new(report.into_problems()))
         }
     }
-}
-
-fn read(path: &Path) -> Result<String, String> {
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(format!("it is larger than {FILE_BYTES_MAX} bytes"));
-    }
-    String::from_utf8(bytes).map_err(|_| "it is not UTF-8".to_owned())
 }

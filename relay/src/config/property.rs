@@ -61,7 +61,7 @@ impl Refused {
     fn matches(&self, name: &str) -> bool {
         let one =
             |known: &&str| name == *known || (known.ends_with('.') && name.starts_with(known));
-        self.names.iter().any(|known| one(known))
+        self.names.iter().any(one)
     }
 }
 

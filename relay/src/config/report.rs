@@ -1,9 +1,10 @@
 //! Collects the mistakes while a configuration is read, so that all of them are told at once.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::error::Problem;
+use super::exposure::{Exposed, exposure};
 use super::interpolate::is_reference;
 use super::place::{Place, Places, join};
 
@@ -20,11 +21,30 @@ pub(super) struct Report {
     problems: Vec<Problem>,
     /// Keys that have a problem already: that they are absent afterwards is not a second one.
     failed: BTreeSet<String>,
+    /// The keys of secrets, each with the file that holds it.
+    secrets: Vec<(String, PathBuf)>,
 }
 
 impl Report {
     pub(super) fn new(file: &Path) -> Self {
-        Self { places: Places::new(file), problems: Vec::new(), failed: BTreeSet::new() }
+        let (problems, failed, secrets) = (Vec::new(), BTreeSet::new(), Vec::new());
+        Self { places: Places::new(file), problems, failed, secrets }
+    }
+
+    /// The secret of a key stands in a file.
+    pub(super) fn secret(&mut self, path: String, file: PathBuf) {
+        self.secrets.push((path, file));
+    }
+
+    /// Files with secrets that others can read or change, each once.
+    pub(super) fn exposed(&self) -> Vec<Exposed> {
+        let mut exposed: Vec<Exposed> = Vec::new();
+        for (path, file) in &self.secrets {
+            if exposed.iter().all(|known| known.path != *file) {
+                exposed.extend(exposure(path.clone(), file));
+            }
+        }
+        exposed
     }
 
     /// Something is wrong with a value.

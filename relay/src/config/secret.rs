@@ -23,17 +23,21 @@ impl Section<'_> {
                 self.refuse(key, "must not be empty", format!("leave {key} out if there is none"));
                 return None;
             }
+            self.secret_stands_here(key);
             return Some(Secret::from(text));
         }
         let path = self.resolved(&file_key, file)?;
-        match Secret::from_file(path) {
-            Ok(secret) => Some(secret),
+        match Secret::from_file(path.clone()) {
+            Ok(secret) => {
+                self.secret_stands_in(&file_key, path);
+                Some(secret)
+            }
             Err(reason) => {
                 // The path is not repeated: somebody may have put the secret itself there.
                 self.refuse(
                     &file_key,
                     format!("cannot use this file: {reason}"),
-                    "name a file that the relay's user can read and that holds the secret alone; \
+                    "name a regular file that the relay's user can read and that holds the secret alone; \
                      with systemd: LoadCredential= and \"${CREDENTIALS_DIRECTORY}/NAME\"",
                 );
                 None
@@ -66,7 +70,12 @@ impl Section<'_> {
                 );
                 (String::new(), None)
             }
-            Ok(parsed) => (parsed.url, parsed.password.map(Secret::from).or(password)),
+            Ok(parsed) => {
+                if parsed.password.is_some() {
+                    self.secret_stands_here("url");
+                }
+                (parsed.url, parsed.password.map(Secret::from).or(password))
+            }
             Err(UrlError { reason, hint }) => {
                 self.refuse("url", reason, hint);
                 (String::new(), None)

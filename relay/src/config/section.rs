@@ -4,12 +4,12 @@
 //! is wrong is found in one go; the configuration as a whole is refused then.
 
 use std::fmt::Display;
-use std::fs::File;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::duration::{DURATION_HINT, format_duration, parse_duration};
+use super::file;
 use super::place::{Place, element, join};
 use super::raw::{Scalar, Setting};
 use super::report::Report;
@@ -45,6 +45,23 @@ impl<'r> Section<'r> {
     /// Where the value of this key stands, for what is found out later.
     pub(super) fn value_place(&self, key: &str) -> Place {
         self.report.places.of_value(&self.path(key))
+    }
+
+    /// The file that this key names holds a secret.
+    pub(super) fn secret_stands_in(&mut self, key: &str, file: PathBuf) {
+        let path = self.path(key);
+        self.report.secret(path, file);
+    }
+
+    /// The value of this key is a secret: the file that it was written in holds one, if it was.
+    pub(super) fn secret_stands_here(&mut self, key: &str) {
+        let path = self.path(key);
+        let from_file = !self.report.places.is_variable(&path);
+        let literal = self.report.places.written(&path).is_some_and(|text| !text.contains("${"));
+        if from_file && literal {
+            let file = self.report.places.file().to_owned();
+            self.report.secret(path, file);
+        }
     }
 
     /// The value of this key is wrong.
@@ -207,14 +224,11 @@ impl<'r> Section<'r> {
     /// configuration file, whatever folder the relay is started in.
     pub(super) fn file(&mut self, key: &str, value: &Setting) -> Option<PathBuf> {
         let path = self.resolved(key, value)?;
-        match File::open(&path).and_then(|file| file.metadata()) {
-            Ok(metadata) if metadata.is_file() => Some(path),
-            Ok(_) => {
-                self.refuse(key, format!("{} is not a file", path.display()), FILE_HINT);
-                None
-            }
-            Err(error) => {
-                self.refuse(key, format!("cannot read {}: {error}", path.display()), FILE_HINT);
+        match file::read(&path, file::PEM_BYTES_MAX) {
+            Ok(_) => Some(path),
+            Err(reason) => {
+                let reason = format!("cannot use {}: {reason}", path.display());
+                self.refuse(key, reason, file::HINT);
                 None
             }
         }
@@ -224,7 +238,7 @@ impl<'r> Section<'r> {
     pub(super) fn resolved(&mut self, key: &str, value: &Setting) -> Option<PathBuf> {
         let text = self.text(key, value)?;
         if text.is_empty() {
-            self.refuse(key, "must not be empty", FILE_HINT);
+            self.refuse(key, "must not be empty", file::HINT);
             return None;
         }
         let folder = self.report.places.file().parent().unwrap_or(Path::new(""));
@@ -265,6 +279,3 @@ impl<'r> Section<'r> {
         self.refuse(key, format!("expected {expected}, found {}", found.found()), hint);
     }
 }
-
-const FILE_HINT: &str = "name a file that the relay's user can read; a relative path counts from \
-                         the folder of the configuration file";

@@ -27,11 +27,15 @@ pub(super) fn check(raw: &RawTls, default: TlsMode, s: &mut Section<'_>) -> TlsC
         (None, Some(_)) => s.missing("cert_file", "\"client.crt\""),
         _ => {}
     }
+    let key_file = s.file("key_file", &raw.key_file);
+    if let Some(path) = &key_file {
+        s.secret_stands_in("key_file", path.clone());
+    }
     TlsConfig {
         mode,
         ca_file: s.file("ca_file", &raw.ca_file),
         cert_file: s.file("cert_file", &raw.cert_file),
-        key_file: s.file("key_file", &raw.key_file),
+        key_file,
         kept: Kept::default(),
     }
 }

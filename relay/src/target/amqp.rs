@@ -8,12 +8,13 @@ mod classify;
 mod confirms;
 mod connection;
 pub mod management;
+pub mod probe;
 mod publication;
 mod publish;
 mod refused;
 mod unseen;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::task::{Context, Poll};
@@ -31,7 +32,7 @@ use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
 use crate::broker::{Broker, BrokerKind};
 use crate::config::{AmqpConfig, AmqpFence};
-use crate::route::{Destination, RouteConfig};
+use crate::route::RouteConfig;
 
 /// A RabbitMQ target.
 pub struct AmqpTarget {
@@ -157,27 +158,6 @@ impl Target for AmqpTarget {
     fn broker(&self) -> Option<Broker> {
         let place = Some(self.channel.as_ref()?.connection.virtual_host());
         Some(Broker { kind: BrokerKind::Amqp, place })
-    }
-
-    async fn missing_destinations(&mut self) -> Vec<String> {
-        let exchanges = self.routes.iter().filter_map(|route| match &route.destination {
-            Destination::Amqp { exchange, .. } => exchange.constant(),
-            Destination::Kafka { .. } => None,
-        });
-        // The default exchange is always there.
-        let exchanges: BTreeSet<&str> = exchanges.filter(|name| !name.is_empty()).collect();
-        let mut missing = Vec::new();
-        for name in exchanges {
-            // A connection each: the answer to a missing one ends the channel.
-            match Connection::open(&self.config, None).await {
-                Ok(mut connection) => {
-                    missing.extend(connection.missing_exchange(name).await);
-                    connection.farewell().await;
-                }
-                Err(error) => missing.push(format!("exchange {name:?}: {error}")),
-            }
-        }
-        missing
     }
 }
 

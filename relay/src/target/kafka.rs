@@ -12,7 +12,7 @@ mod refused;
 pub mod setting;
 mod transaction;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
 use crate::broker::{Broker, BrokerKind};
 use crate::config::{KafkaConfig, KafkaFence};
-use crate::route::{Destination, RouteConfig};
+use crate::route::RouteConfig;
 use crate::target::wire::bury;
 
 /// Connections tried before missing confirms are called an outage. A broker that restarts, or an
@@ -83,6 +83,26 @@ impl KafkaTarget {
         let fence = (config.fence == KafkaFence::Transaction).then_some(fence);
         let (connecting, closing) = (Connecting::new(), JoinSet::new());
         Self { config, routes, fence, connecting, session: None, at_hand: None, closing }
+    }
+
+    /// The topics that no broker has, or shows to this user, each with what it said. For `check`.
+    pub async fn missing_topics(&mut self, topics: Vec<String>) -> Vec<(String, String)> {
+        let Some(session) = self.session.take() else { return Vec::new() };
+        let timeout = self.config.connect_timeout;
+        let asked = tokio::task::spawn_blocking(move || {
+            let missing = topics.into_iter().filter_map(|topic| {
+                let reason = session.producer.missing_topic(&topic, timeout)?;
+                Some((topic, reason))
+            });
+            (missing.collect(), session)
+        });
+        match asked.await {
+            Ok((missing, session)) => {
+                self.session = Some(session);
+                missing
+            }
+            Err(error) => vec![(String::new(), format!("the asking thread: {error}"))],
+        }
     }
 
     async fn open(&mut self) -> Result<Producer, ConnectError> {
@@ -173,28 +193,6 @@ impl Target for KafkaTarget {
     fn broker(&self) -> Option<Broker> {
         let place = self.session.as_ref()?.producer.cluster_id().map(str::to_owned);
         Some(Broker { kind: BrokerKind::Kafka, place })
-    }
-
-    async fn missing_destinations(&mut self) -> Vec<String> {
-        let topics = self.routes.iter().filter_map(|route| match &route.destination {
-            Destination::Kafka { topic, .. } => topic.constant(),
-            Destination::Amqp { .. } => None,
-        });
-        let topics: BTreeSet<String> = topics.map(str::to_owned).collect();
-        let Some(session) = self.session.take() else { return Vec::new() };
-        let timeout = self.config.connect_timeout;
-        let asked = tokio::task::spawn_blocking(move || {
-            let missing =
-                topics.iter().filter_map(|topic| session.producer.missing_topic(topic, timeout));
-            (missing.collect(), session)
-        });
-        match asked.await {
-            Ok((missing, session)) => {
-                self.session = Some(session);
-                missing
-            }
-            Err(error) => vec![format!("the asking thread: {error}")],
-        }
     }
 }
 

@@ -1,12 +1,23 @@
 //! `outbox-relay inbox doctor --queue`: where a consumer's dead letters go, asked of RabbitMQ itself.
 
+use std::sync::Arc;
+
 use lapin::options::{ExchangeDeclareOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::{Connection, ConnectionProperties, ExchangeKind};
 
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
+use tempfile::TempDir;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
 use super::Consumer;
 use crate::support::instance::{Instance, Kind};
 use crate::support::patience::until;
+use crate::support::relay::{RelayConfig, command, quoted};
 
 const WEEK_MS: i64 = 604_800_000;
 const MONTH_MS: i64 = 2_592_000_000;
@@ -93,16 +104,103 @@ async fn the_doctor_asks_rabbitmq_how_long_it_keeps_dead_letters() {
     let (code, text) = ask(&management.replace(password, "wr0ng-one"), "short").await;
     assert!(code == 78 && text.contains("the user or the password is refused"), "{code} {text}");
     assert!(!text.contains("wr0ng-one"), "{text}");
+
+    // GIVEN TLS in front of it, with a certificate for localhost of a CA that a target of the configuration names
+    let terminator = Terminator::start(management).await;
+    let config = RelayConfig::new(&consumer.database.url)
+        .set("target.mq", "kind", quoted("amqp"))
+        .set("target.mq", "url", quoted("amqps://relay@localhost/%2f"))
+        .set("target.mq", "route", "[{ topic = \"*\", exchange = \"x\" }]")
+        .set("target.mq.tls", "ca_file", quoted(&terminator.ca_file()));
+    let ask = async |host: &str, more: &[&str]| {
+        let secured = terminator.url(host, management);
+        let inbox = ["inbox", "doctor", "--url", &consumer.database.url, "--queue", "short"];
+        let asked = [&inbox[..], &["--rabbitmq-management", &secured], more].concat();
+        let output = command(&config, &asked).await;
+        let mut text = String::from_utf8_lossy(&output.stdout).into_owned();
+        text.push_str(&String::from_utf8_lossy(&output.stderr));
+        assert!(!text.contains(password), "{text}");
+        (output.status.code().expect("it ended by itself"), text)
+    };
+    // WHEN it is asked with that target's TLS settings THEN it is the same answer
+    let (code, text) = ask("localhost", &["--rabbitmq-target", "mq"]).await;
+    assert!(code == 0 && text.contains("dead letters of short in short/dead"), "{text}");
+    // AND neither another name, nor a CA that is not named, is trusted
+    let (code, text) = ask("127.0.0.1", &["--rabbitmq-target", "mq"]).await;
+    assert!(code == 78 && text.contains("certificate not valid for name"), "{text}");
+    let (code, text) = ask("localhost", &[]).await;
+    assert!(code == 78 && text.contains("UnknownIssuer"), "{text}");
+    let (code, text) = ask("localhost", &["--rabbitmq-target", "nope"]).await;
+    assert!(code == 1 && text.contains("hint: there are: mq"), "{text}");
+}
+
+/// TLS for `localhost` in front of an HTTP server.
+struct Terminator {
+    folder: TempDir,
+    port: u16,
+    _task: JoinSet<()>,
+}
+
+impl Terminator {
+    async fn start(server: &str) -> Self {
+        let mut params = CertificateParams::new(vec![]).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let ca = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join("ca.pem"), ca.pem()).unwrap();
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(vec!["localhost".to_owned()]).unwrap();
+        let certificate = params.signed_by(&key, &ca).unwrap();
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(
+                vec![certificate.der().clone()],
+                PrivateKeyDer::try_from(key.serialize_der()).unwrap(),
+            )
+            .unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let (_, server) = server.rsplit_once('@').expect("a url with a user");
+        let mut task = JoinSet::new();
+        task.spawn(terminate(listener, TlsAcceptor::from(Arc::new(config)), server.to_owned()));
+        Self { folder, port, _task: task }
+    }
+
+    fn ca_file(&self) -> String {
+        self.folder.path().join("ca.pem").display().to_string()
+    }
+
+    /// The url of the server behind it, by a name of this host.
+    fn url(&self, host: &str, server: &str) -> String {
+        let (user, _) = server.rsplit_once('@').expect("a url with a user");
+        format!("{}@{host}:{}", user.replace("http://", "https://"), self.port)
+    }
+}
+
+async fn terminate(listener: TcpListener, acceptor: TlsAcceptor, server: String) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        let (acceptor, server) = (acceptor.clone(), server.clone());
+        connections.spawn(async move {
+            let Ok(mut client) = acceptor.accept(client).await else { return };
+            let mut server = TcpStream::connect(server).await.unwrap();
+            let _ = tokio::io::copy_bidirectional(&mut client, &mut server).await;
+        });
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_cannot_be_asked_is_refused_without_showing_it() {
     let consumer = Consumer::new().await;
-    let secured = "https://ann:hush-hush@mq.internal:15671";
-    let asked = ["doctor", "--queue", "short", "--rabbitmq-management", secured];
-    let (code, text) = consumer.say(&asked).await;
-    assert!(code == 2 && text.contains("https is not spoken here"), "{text}");
-    assert!(!text.contains("hush-hush"), "{text}");
+    for wrong in ["ftp://ann:hush-hush@mq.internal", "https://ann:hush-hush@mq.internal/path"] {
+        let asked = ["doctor", "--queue", "short", "--rabbitmq-management", wrong];
+        let (code, text) = consumer.say(&asked).await;
+        assert!(code == 2 && text.contains("hint: https://USER:PASSWORD@HOST:15671"), "{text}");
+        assert!(!text.contains("hush-hush"), "{text}");
+    }
     let (code, text) = consumer.say(&["doctor", "--queue", "short"]).await;
     assert!(code == 2 && text.contains("OUTBOX_RELAY_RABBITMQ_MANAGEMENT"), "{text}");
 }

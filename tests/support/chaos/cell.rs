@@ -229,7 +229,7 @@ impl<'a> Cell<'a> {
     /// Every ledger anew, by the command that the relay names.
     pub(crate) async fn rebuild(&self) {
         for target in ["amqp", "kafka"] {
-            self.command(&["ledger", "rebuild", target, "--yes"]).await;
+            self.command(&["ledger", "rebuild", "--target", target, "--yes"]).await;
         }
         self.note().rebuilt += 1;
     }

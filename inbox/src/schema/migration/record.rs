@@ -95,7 +95,7 @@ impl MigrationSet {
             // Writing to a String does not fail.
             let _ = write!(text, " {version} {name} {checksum};");
         }
-        text.push_str("'");
+        text.push('\'');
         text
     }
 }

@@ -57,24 +57,21 @@ pub(super) async fn run(
         Some(Window { name: name.to_owned(), duration: Some(duration?) })
     })
     .collect();
-    let (asked, mut unasked) = rabbitmq::ask(args.rabbitmq).await?;
+    let needed = !args.kafka_topic.is_empty() || args.rabbitmq.names_a_target();
+    let config = if needed || !args.place.has_url() { Some(load()?) } else { None };
+    let (asked, mut unasked) = rabbitmq::ask(args.rabbitmq, config.as_ref()).await?;
     windows.extend(asked);
-    let connected = if args.kafka_topic.is_empty() {
-        args.place.connect(load).await?
-    } else {
-        let config = load()?;
-        for topic in &args.kafka_topic {
-            let kafka = kafka(&config, args.target.as_deref())?;
-            let name = format!("topic {topic}");
-            match retention(kafka, topic).await {
-                Ok(Retention::ForEver) => windows.push(Window { name, duration: None }),
-                Ok(Retention::For(age)) => windows.push(Window { name, duration: Some(age) }),
-                Err(reason) => unasked.push(Finding::down(&name, reason, UNASKED)),
-            }
+    for (topic, config) in args.kafka_topic.iter().zip(config.iter().cycle()) {
+        let kafka = kafka(config, args.target.as_deref())?;
+        let name = format!("topic {topic}");
+        match retention(kafka, topic).await {
+            Ok(Retention::ForEver) => windows.push(Window { name, duration: None }),
+            Ok(Retention::For(age)) => windows.push(Window { name, duration: Some(age) }),
+            Err(reason) => unasked.push(Finding::down(&name, reason, UNASKED)),
         }
-        args.place.connect(|| Ok(config)).await?
-    };
-    let (session, schema) = connected;
+    }
+    let loaded = || Ok(config.expect("it is loaded where there is no url"));
+    let (session, schema) = args.place.connect(loaded).await?;
     let found = doctor::doctor(&session, &schema, &windows).await.map_err(link::in_database)?;
     let findings = [found, unasked].concat();
     output::answer(args.json, &findings, || crate::command::check::render(&findings))?;
@@ -90,14 +87,25 @@ pub(super) async fn run(
 /// The Kafka of the target of this name, or of the only one that has one.
 fn kafka<'a>(config: &'a Config, target: Option<&str>) -> Result<&'a KafkaConfig, Failure> {
     let all = config.targets.iter().filter_map(|known| match &known.broker {
-        BrokerConfig::Kafka(kafka) if target.is_none_or(|name| name == known.name) => Some(kafka),
-        _ => None,
+        BrokerConfig::Kafka(kafka) => Some((known.name.as_str(), kafka)),
+        BrokerConfig::Amqp(_) => None,
     });
-    match all.collect::<Vec<_>>().as_slice() {
-        [kafka] => Ok(kafka),
-        found => Err(Failure::Usage(anyhow!(
-            "which Kafka? {} targets of the configuration are meant\nhint: --target NAME, of one of type kafka",
-            found.len()
+    let all: Vec<_> = all.collect();
+    let names: Vec<_> = all.iter().map(|(name, _)| *name).collect();
+    let names = if names.is_empty() { "none".to_owned() } else { names.join(", ") };
+    match (target, all.as_slice()) {
+        (None, [(_, kafka)]) => Ok(kafka),
+        (None, _) => Err(Failure::Usage(anyhow!(
+            "which Kafka? of kind kafka there are: {names}\nhint: --target NAME"
         ))),
+        (Some(name), all) => {
+            let named = all.iter().find(|(known, _)| *known == name);
+            named.map(|(_, kafka)| *kafka).ok_or_else(|| {
+                Failure::from(anyhow!(
+                    "there is no target {name:?} of kind kafka in the configuration\n\
+                     hint: there are: {names}"
+                ))
+            })
+        }
     }
 }

@@ -31,6 +31,11 @@ pub(super) struct PlaceArgs {
 }
 
 impl PlaceArgs {
+    /// Whether no configuration is needed.
+    pub(super) fn has_url(&self) -> bool {
+        self.url.is_some()
+    }
+
     /// What is configured for it; for a url, the defaults.
     pub(super) fn inbox(
         self,

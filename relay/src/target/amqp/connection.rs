@@ -14,13 +14,12 @@ use std::time::Duration;
 
 use futures_util::Stream;
 use lapin::options::{
-    BasicPublishOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueDeclareOptions,
-    QueueDeleteOptions,
+    BasicPublishOptions, ConfirmSelectOptions, QueueDeclareOptions, QueueDeleteOptions,
 };
 use lapin::tcp::{AsyncTcpStream, RustlsConnector};
 use lapin::types::{AMQPValue, FieldTable};
 use lapin::uri::{AMQPScheme, AMQPUri};
-use lapin::{Channel, ConnectionProperties, ConnectionStatus, Error, ErrorKind, ExchangeKind};
+use lapin::{Channel, ConnectionProperties, ConnectionStatus, Error, ErrorKind};
 use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
@@ -196,6 +195,11 @@ impl Connection {
         Ok(Self { socket, channel, status, notices, thread, frame_bytes_max, side, watch })
     }
 
+    /// A channel without confirms, beside the one that publishes.
+    pub(super) fn side(&self) -> Channel {
+        self.side.clone()
+    }
+
     /// The longest frame that both sides agreed on.
     pub(super) fn frame_bytes_max(&self) -> usize {
         self.frame_bytes_max
@@ -223,17 +227,6 @@ impl Connection {
                 channel.basic_publish(exchange, routing_key, options, payload, properties).await?;
             Ok(Box::pin(confirm) as Confirm)
         })
-    }
-
-    /// Why an exchange cannot be published to, if it is missing.
-    pub(super) async fn missing_exchange(&mut self, name: &str) -> Option<String> {
-        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
-        let arguments = FieldTable::default();
-        // A passive declaration asks for the name alone.
-        let kind = ExchangeKind::Direct;
-        let error =
-            self.channel.exchange_declare(name.into(), kind, options, arguments).await.err()?;
-        Some(format!("exchange {name:?}: {}", describe(&error)))
     }
 
     /// Ready once channel or connection is gone, even if nothing was outstanding.

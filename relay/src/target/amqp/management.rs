@@ -1,37 +1,41 @@
-//! What RabbitMQ tells of a queue over its management API, and not over AMQP: how long it keeps a
-//! message, and where a rejected one goes.
+//! What RabbitMQ tells over its management API, and not over AMQP: how long a queue keeps a message,
+//! where a rejected one goes, and what is bound to an exchange.
 
+mod address;
+mod exchange;
 mod queue;
 
+use std::error::Error;
+use std::fmt::Write as _;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::prelude::BASE64_STANDARD;
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper::body::Bytes;
-use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, HOST};
-use hyper::{Request, StatusCode, Uri};
-use hyper_util::rt::TokioIo;
-use percent_encoding::{NON_ALPHANUMERIC, percent_decode_str, utf8_percent_encode};
-use secrecy::{ExposeSecret as _, SecretString};
+use hyper::header::AUTHORIZATION;
+use hyper::{Request, StatusCode};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use secrecy::ExposeSecret as _;
 use serde::de::DeserializeOwned;
-use tokio::net::TcpStream;
 
-use self::queue::{Binding, Queue};
+pub use self::address::Address;
+use self::exchange::{Binding, Exchange};
+use self::queue::Queue;
+use crate::config::TlsConfig;
+use crate::tls;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A queue is some 2 kB of JSON, a binding 200 B.
 const ANSWER_BYTES_MAX: usize = 4 * 1024 * 1024;
-const PORT: u16 = 15_672;
 
 /// The management API of a broker.
 #[derive(Debug, Clone)]
 pub struct Management {
-    host: String,
-    port: u16,
-    /// `Basic …`
-    authorization: SecretString,
+    address: Address,
+    client: Client<HttpsConnector<HttpConnector>, Empty<Bytes>>,
 }
 
 /// Where the messages go that a queue's consumer rejects.
@@ -48,35 +52,22 @@ pub enum DeadLetters {
 }
 
 impl Management {
-    /// From `http://USER:PASSWORD@HOST:PORT`.
+    /// Asks there; an https:// url is verified by what `tls` trusts (its mode is the url's), by the
+    /// system's roots if it names none.
     ///
     /// # Errors
-    /// What is wrong with it; never a part of it.
-    pub fn parse(url: &str) -> Result<Self, String> {
-        let rest = match url.split_once("://") {
-            Some(("http", rest)) => rest.trim_end_matches('/'),
-            Some(("https", _)) => {
-                return Err("https is not spoken here: go through a tunnel to its host, or say \
-                            --dead-letter-ttl"
-                    .to_owned());
-            }
-            _ => return Err("must begin with http://".to_owned()),
+    /// The files of `tls` cannot be used.
+    pub fn new(address: Address, tls: &TlsConfig) -> Result<Self, String> {
+        let trusted = match address.is_encrypted() {
+            true => tls::client_config(tls).map_err(|error| error.to_string())?,
+            false => tls::trusting_nobody(),
         };
-        let (user, address) = rest.rsplit_once('@').ok_or("names no user")?;
-        let (name, password) = user.split_once(':').unwrap_or((user, ""));
-        let address: Uri = address.parse().map_err(|_| "has no host")?;
-        let host = address.host().filter(|_| address.path() == "/" || address.path().is_empty());
-        let plain = |text| percent_decode_str(text).decode_utf8_lossy().into_owned();
-        let basic = BASE64_STANDARD.encode(format!("{}:{}", plain(name), plain(password)));
-        Ok(Self {
-            // An address of IPv6 stands in brackets.
-            host: host
-                .ok_or("must be a host and a port, without a path")?
-                .trim_matches(['[', ']'])
-                .to_owned(),
-            port: address.port_u16().unwrap_or(PORT),
-            authorization: format!("Basic {basic}").into(),
-        })
+        let builder = HttpsConnectorBuilder::new().with_tls_config(trusted);
+        let connector = match address.is_encrypted() {
+            true => builder.https_only().enable_http1().build(),
+            false => builder.https_or_http().enable_http1().build(),
+        };
+        Ok(Self { address, client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
     /// Asks where the dead letters of a queue go. Whatever is bound to its dead letter exchange counts, by
@@ -87,7 +78,7 @@ impl Management {
     /// # Errors
     /// Why there is no answer, on one line.
     pub async fn dead_letters(&self, vhost: &str, queue: &str) -> Result<DeadLetters, String> {
-        let asked = async {
+        within(async {
             let Some(found) = self.queue(vhost, queue).await? else {
                 return Ok(DeadLetters::NoQueue);
             };
@@ -108,9 +99,31 @@ impl Management {
                 true => DeadLetters::Unbound(exchange.to_owned()),
                 false => DeadLetters::Kept(kept),
             })
-        };
-        let within = tokio::time::timeout(TIMEOUT, asked).await;
-        within.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
+        })
+        .await
+    }
+
+    /// Which of the routing keys lead from an exchange to no queue and no other exchange; `None` stands
+    /// for every routing key. Empty if there is no such exchange.
+    ///
+    /// Cancel safety: nothing is changed.
+    ///
+    /// # Errors
+    /// Why there is no answer, on one line.
+    pub async fn unbound<'k>(
+        &self,
+        vhost: &str,
+        exchange: &str,
+        routing_keys: &[Option<&'k str>],
+    ) -> Result<Vec<Option<&'k str>>, String> {
+        within(async {
+            let found: Option<Exchange> = self.read(&["exchanges", vhost, exchange]).await?;
+            let Some(found) = found else { return Ok(Vec::new()) };
+            let bindings = self.bindings(vhost, exchange).await?;
+            let leads_nowhere = |key: &&Option<&str>| !found.leads_on(&bindings, **key);
+            Ok(routing_keys.iter().filter(leads_nowhere).copied().collect())
+        })
+        .await
     }
 
     async fn queue(&self, vhost: &str, name: &str) -> Result<Option<Queue>, String> {
@@ -119,25 +132,30 @@ impl Management {
 
     /// The queues bound to an exchange; none if there is no such exchange.
     async fn bound(&self, vhost: &str, exchange: &str) -> Result<Vec<String>, String> {
-        let path = ["exchanges", vhost, exchange, "bindings", "source"];
-        let bindings: Option<Vec<Binding>> = self.read(&path).await?;
-        let mut queues: Vec<_> =
-            bindings.into_iter().flatten().filter_map(Binding::into_queue).collect();
+        let bindings = self.bindings(vhost, exchange).await?;
+        let mut queues: Vec<_> = bindings.into_iter().filter_map(Binding::into_queue).collect();
         queues.sort();
         queues.dedup();
         Ok(queues)
+    }
+
+    async fn bindings(&self, vhost: &str, exchange: &str) -> Result<Vec<Binding>, String> {
+        let path = ["exchanges", vhost, exchange, "bindings", "source"];
+        Ok(self.read(&path).await?.unwrap_or_default())
     }
 
     /// `None`: there is no such thing.
     async fn read<T: DeserializeOwned>(&self, path: &[&str]) -> Result<Option<T>, String> {
         let encode = |part: &&str| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string();
         let path = path.iter().map(encode).collect::<Vec<_>>().join("/");
-        let request = Request::get(format!("/api/{path}"))
-            .header(HOST, &self.host)
-            .header(AUTHORIZATION, self.authorization.expose_secret())
+        let request = Request::get(self.address.url(&format!("/api/{path}")))
+            .header(AUTHORIZATION, self.address.authorization.expose_secret())
             .body(Empty::<Bytes>::new())
             .map_err(|error| error.to_string())?;
-        let (status, body) = self.ask(request).await?;
+        let answer = self.client.request(request).await.map_err(|error| chain(&error))?;
+        let status = answer.status();
+        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
+        let body = body.map_err(|error| chain(error.as_ref()))?.to_bytes();
         match status {
             StatusCode::OK => serde_json::from_slice(&body)
                 .map(Some)
@@ -147,56 +165,24 @@ impl Management {
             status => Err(format!("it answers {status}")),
         }
     }
-
-    /// A connection a request: there are a handful.
-    async fn ask(&self, request: Request<Empty<Bytes>>) -> Result<(StatusCode, Bytes), String> {
-        let stream = TcpStream::connect((self.host.as_str(), self.port)).await;
-        let stream = stream.map_err(|error| error.to_string())?;
-        let (mut sender, connection) =
-            http1::handshake(TokioIo::new(stream)).await.map_err(|error| error.to_string())?;
-        let answered = async {
-            let answer = sender.send_request(request).await.map_err(|error| error.to_string())?;
-            let status = answer.status();
-            let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await;
-            Ok((status, body.map_err(|error| error.to_string())?.to_bytes()))
-        };
-        let broken = async {
-            match connection.await {
-                // The last of the answer may still lie there for who asked.
-                Ok(()) => std::future::pending().await,
-                Err(error) => error.to_string(),
-            }
-        };
-        tokio::select! {
-            biased;
-            answer = answered => answer,
-            // Only while it is polled does anything move.
-            error = broken => Err(error),
-        }
-    }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+async fn within<T>(asked: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let answer = tokio::time::timeout(TIMEOUT, asked).await;
+    answer.unwrap_or_else(|_| Err(format!("no answer within {TIMEOUT:?}")))
+}
 
-    #[test]
-    fn an_address_is_taken_apart() {
-        let management = Management::parse("http://ann:s%3Acret@mq.internal:8080/").unwrap();
-        assert_eq!((&management.host[..], management.port), ("mq.internal", 8080));
-        let basic = format!("Basic {}", BASE64_STANDARD.encode("ann:s:cret"));
-        assert_eq!(management.authorization.expose_secret(), basic);
-        assert!(!format!("{management:?}").contains(&basic));
-        assert_eq!(Management::parse("http://ann:x@mq").unwrap().port, PORT);
-    }
-
-    #[test]
-    fn what_is_wrong_with_an_address_is_said_without_it() {
-        for url in ["https://ann:hush@mq", "amqp://ann:hush@mq", "http://mq:1", "http://ann:hush@"]
-        {
-            let reason = Management::parse(url).unwrap_err();
-            assert!(!reason.contains("hush") && !reason.contains("mq"), "{reason}");
+/// The client says where it failed, its causes why.
+fn chain(error: &(dyn Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let said = error.to_string();
+        if !text.ends_with(&said) {
+            // Writing to a String does not fail.
+            let _ = write!(text, ": {said}");
         }
-        assert!(Management::parse("http://ann:hush@mq/path").is_err());
+        cause = error.source();
     }
+    text
 }

@@ -15,13 +15,6 @@ pub(super) struct Queue {
     effective_policy_definition: Value,
 }
 
-/// What an exchange leads to.
-#[derive(Debug, Deserialize)]
-pub(super) struct Binding {
-    destination: String,
-    destination_type: String,
-}
-
 impl Queue {
     /// The time after which a message is dropped, or goes on; `None`: it stays.
     pub(super) fn message_ttl(&self) -> Option<Duration> {
@@ -43,12 +36,6 @@ impl Queue {
     fn text(&self, argument: &str, policy: &str) -> Option<&str> {
         let declared = self.arguments[argument].as_str();
         declared.or_else(|| self.effective_policy_definition[policy].as_str())
-    }
-}
-
-impl Binding {
-    pub(super) fn into_queue(self) -> Option<String> {
-        (self.destination_type == "queue").then_some(self.destination)
     }
 }
 
