@@ -5,4 +5,6 @@ mod crowd;
 mod order;
 mod park;
 mod poison;
+mod timestamp;
 mod unreadable;
+mod waiting;

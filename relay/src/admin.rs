@@ -3,6 +3,7 @@
 pub mod backend;
 pub mod check;
 pub mod dead;
+pub mod give_up;
 pub mod hold;
 pub mod identity;
 pub mod inbox;

@@ -257,6 +257,8 @@ pub struct TargetConfig {
     pub stragglers_max: usize,
     /// Rows in `retry` from which on the target reads no more.
     pub retry_rows_max: u64,
+    /// Rows that wait for one route, or for any, before further ones are given up.
+    pub waiting_rows_max: u64,
 }
 
 /// What happens to a row that no route of the target takes.
@@ -355,6 +357,15 @@ pub enum KafkaFence {
     Off,
 }
 
+/// The time that a record bears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KafkaTimestamp {
+    /// That of the row, from the database's clock.
+    Created,
+    /// That of its sending, from the relay's clock.
+    Sent,
+}
+
 /// Apache Kafka.
 #[derive(Debug, Clone)]
 pub struct KafkaConfig {
@@ -369,6 +380,8 @@ pub struct KafkaConfig {
     /// How the connections are protected. librdkafka has it as `properties`; the relay itself asks
     /// a broker once more when librdkafka does not say what is wrong with a certificate.
     pub tls: TlsConfig,
+    /// The time of a record.
+    pub timestamp: KafkaTimestamp,
     /// Further librdkafka properties, without those that the relay's promises rest on. Those that
     /// follow from `tls` and `sasl_…` are among them: `security.protocol`, `ssl.*.location`,
     /// `sasl.mechanism`, `sasl.username`.

@@ -28,6 +28,7 @@ mod straggler;
 mod tests;
 mod trial;
 mod unrouted;
+mod waiting;
 mod window;
 
 use std::collections::VecDeque;
@@ -43,7 +44,7 @@ pub use unrouted::{KnownUnrouted, TOPICS_MAX};
 use crate::config::Order;
 use crate::ledger::progress::Progress;
 use crate::message::Message;
-use crate::route::RouteConfig;
+use crate::route::{RouteConfig, wait};
 use careful::Careful;
 use held::HeldKeys;
 use intake::StartGaps;
@@ -55,6 +56,7 @@ use retry::Retrying;
 use straggler::Stragglers;
 use trial::Trial;
 use unrouted::UnroutedTopics;
+use waiting::Waiting;
 use window::Window;
 
 /// So many unmarked ids make a mark urgent.
@@ -79,6 +81,8 @@ pub struct Counters {
     pub gone: u64,
     /// Rows set aside because no outcome came.
     pub stragglers: u64,
+    /// Rows that went to `dead` because `waiting_rows_max` others wait for the same route.
+    pub overflowed: u64,
 }
 
 /// Memory that left the flow: rows and bytes to give back to the prefetch.
@@ -128,6 +132,7 @@ pub struct Flow {
     held: HeldKeys,
     refused: RefusedRows,
     parked: Parked,
+    waiting: Waiting,
     careful: Careful,
     stragglers: Stragglers,
     /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
@@ -144,6 +149,8 @@ pub struct Flow {
     jammed: bool,
     /// When the youngest confirmed message was sent: what was sent long before it is a straggler.
     confirmed_sent_at: Option<Instant>,
+    /// The rows of `retry` are to be counted.
+    retry_uncounted: bool,
     /// Something changed, or was left out, that a read of `retry` must show again.
     retry_wanted: bool,
     /// The routes changed, and no mark has recorded yet that this run has acted on it.
@@ -167,7 +174,13 @@ impl Flow {
         let sent_max = policy.window_messages_max.saturating_mul(2).saturating_mul(lives);
         let takeover = takeover_id.map_or((0, 0), |id| (id, sent_max));
         let mut parked = Parked::default();
-        parked.load(destinations);
+        let mut waiting = Waiting::new(policy.waiting_rows_max);
+        for name in destinations {
+            match wait::group(&name) {
+                Some(_) => waiting.load(name.into()),
+                None => parked.load(name.into()),
+            }
+        }
         Self {
             retrying: Retrying::new(policy.order),
             policy,
@@ -183,6 +196,7 @@ impl Flow {
             held: HeldKeys::default(),
             refused: RefusedRows::default(),
             parked,
+            waiting,
             careful: Careful::new(past),
             stragglers: Stragglers::default(),
             takeover,
@@ -192,6 +206,7 @@ impl Flow {
             retry_turn: false,
             jammed: false,
             confirmed_sent_at: None,
+            retry_uncounted: false,
             retry_wanted: false,
             routes_changed,
             unrouted,
@@ -249,10 +264,15 @@ impl Flow {
         self.retrying.has_ready()
     }
 
-    /// Destinations that are parked.
+    /// Destinations that are parked, and routes that rows wait for.
     #[must_use]
     pub fn parked_destinations(&self) -> usize {
-        self.parked.len()
+        self.parked.len() + self.waiting.len()
+    }
+
+    /// An operator may have changed how many rows stand in `retry`: the next mark counts them.
+    pub fn count_retry(&mut self) {
+        self.retry_uncounted = true;
     }
 
     /// Whether a mark would write something.

@@ -54,6 +54,12 @@ pub struct Mark {
     pub releases: Vec<Arc<str>>,
     /// Parked destinations that another row must probe. Once committed, those that no row waits for.
     pub probes: Vec<Arc<str>>,
+    /// Routes that rows wait for. Once committed, with how many do.
+    pub counts: Vec<(Arc<str>, u64)>,
+    /// The rows of `retry` are to be counted.
+    pub count_retry: bool,
+    /// Once committed, how many they are.
+    pub retry_rows: Option<u64>,
 }
 
 impl Mark {
@@ -72,6 +78,8 @@ impl Mark {
             && self.sent_after_all.is_empty()
             && self.releases.is_empty()
             && self.probes.is_empty()
+            && self.counts.is_empty()
+            && !self.count_retry
     }
 
     /// Whether `settled` is all of it: then the statement that runs thousands of times suffices.

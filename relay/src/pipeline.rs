@@ -97,6 +97,8 @@ impl Context {
             confirm_timeout: target.confirm_timeout,
             straggler_after: target.straggler_after,
             stragglers_max: target.stragglers_max,
+            unrouted: target.unrouted,
+            waiting_rows_max: target.waiting_rows_max,
             row_bytes_max: self.source.row_bytes_max,
         }
     }
@@ -292,6 +294,7 @@ async fn run_once<T: Target + 'static>(
         marking: false,
         marked_at: now,
         retry_at: now,
+        count_at: now,
         tally: Tally::new(name, now),
         meter,
         trouble,

@@ -4,6 +4,7 @@ pub mod canonical;
 pub mod pattern;
 pub mod taken;
 pub mod template;
+pub mod wait;
 
 pub use canonical::Canonical;
 pub use pattern::{Pattern, PatternError};
@@ -51,6 +52,19 @@ impl RouteConfig {
             }
         })
     }
+
+    /// What a template of this route asks for and the row does not have.
+    #[must_use]
+    pub fn absent(&self, message: &Message) -> Option<Absent> {
+        let (places, headers) = match &self.destination {
+            Destination::Amqp { exchange, routing_key, headers } => {
+                (vec![exchange, routing_key], headers)
+            }
+            Destination::Kafka { topic, headers } => (vec![topic], headers),
+        };
+        let mut templates = places.into_iter().chain(headers.iter().map(|(_, value)| value));
+        templates.find_map(|template| template.render(message).err())
+    }
 }
 
 /// Where one row goes, for people and as the name of what may be missing.
@@ -60,6 +74,21 @@ pub struct Place {
     pub whole: String,
     /// Exchange and routing key, or the Kafka topic.
     pub full: String,
+}
+
+impl Place {
+    /// The name of what waits because of one setting of the place, while the rest of it works.
+    #[must_use]
+    pub fn setting(&self, setting: &str) -> String {
+        format!("{} ({setting})", self.full)
+    }
+
+    /// Whether `name` is that of the place, of what it lies in, or of one of its settings.
+    #[must_use]
+    pub fn is_named(&self, name: &str) -> bool {
+        let setting = name.strip_prefix(self.full.as_str());
+        name == self.whole || setting.is_some_and(|rest| rest.is_empty() || rest.starts_with(" ("))
+    }
 }
 
 /// Where the rows of a route go. The kind is that of the target.

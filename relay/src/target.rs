@@ -64,10 +64,52 @@ pub enum Reaction {
     Park,
     /// This message, later. Anything unknown.
     Retry,
+    /// This message, later, as often as it takes: the broker failed, and not because of it.
+    Later,
     /// This message, never: too large, illegal.
     Bury,
     /// Refused together with others (a Kafka batch): to be sent again alone before it is blamed.
     Suspect,
+    /// As `Suspect`, but what refuses it alone is a setting of its destination: it waits for that,
+    /// and what the setting does not concern flows.
+    Setting(Setting),
+    /// Refused because of another message of its batch: at once again.
+    Innocent,
+    /// The route asks for what the row does not have: it waits for other routes.
+    Route,
+}
+
+/// A setting of a destination that some of its messages run into.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Setting {
+    /// Which times of a record the topic takes.
+    Timestamp,
+    /// Which records it calls valid: a compacted topic takes none without a key.
+    Record,
+    /// A policy of the broker's operator.
+    Policy,
+}
+
+impl Setting {
+    /// For the name of what waits.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Timestamp => "record timestamps",
+            Self::Record => "invalid records",
+            Self::Policy => "a policy",
+        }
+    }
+
+    /// The settings that a refusal for this one may be about. Of a batch in which several records are
+    /// refused, Kafka calls each one invalid, whatever the reason.
+    #[must_use]
+    pub fn may_be(self) -> &'static [Self] {
+        match self {
+            Self::Record => &[Self::Timestamp, Self::Record],
+            Self::Timestamp | Self::Policy => &[],
+        }
+    }
 }
 
 /// A loss of the connection (or channel) with everything in flight on it.

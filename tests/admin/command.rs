@@ -77,6 +77,7 @@ async fn help() {
         "hold",
         "hold list",
         "hold release",
+        "hold give-up",
         "replay",
         "prune",
         "target",

@@ -1,9 +1,10 @@
 //! Keys and destinations that wait: who holds them, and how they are let go.
 
 use outbox_relay::admin::AdminError;
+use outbox_relay::admin::give_up::{GivenUp, Which, give_up};
 use outbox_relay::admin::hold::{self, Released};
 use outbox_relay::admin::parked;
-use outbox_relay::command::hold::{render_list, render_released};
+use outbox_relay::command::hold::{render_given_up, render_list, render_released};
 use outbox_relay::decision::Decision;
 use time::macros::datetime;
 
@@ -156,8 +157,8 @@ async fn a_released_key_flows_in_order() {
     let route = |topic: &str, key: &str| {
         format!("{{ topic = \"{topic}\", exchange = \"{exchange}\", routing_key = \"{key}\" }}")
     };
-    let routes =
-        format!("[{}, {}]", route("poison", "{{ headers.absent }}"), route("*", "{{ topic }}"));
+    let too_long = format!("{{{{ headers.to | '{}' }}}}", "x".repeat(256));
+    let routes = format!("[{}, {}]", route("poison", &too_long), route("*", "{{ topic }}"));
     let stage = stage.set("target.amqp", "route", routes);
     let stage = stage.set("target.amqp", "on_poison", "\"hold_key\"");
     let session = stage.session().await;
@@ -230,4 +231,56 @@ async fn a_released_destination_gets_its_rows() {
     consumer.drain().await;
     crate::support::checker::check(&committed(&session).await, &consumer.deliveries())
         .assert_exact("amqp");
+}
+
+/// GIVEN rows that wait for a destination, and a key that a refused row holds WHEN they are given up,
+/// first only asked THEN they are dead with their content and reason, the next row of each key is due,
+/// what is being tried at that moment is left, and who decided is recorded.
+#[tokio::test]
+async fn what_waits_is_given_up_by_name() {
+    let mut outbox = held().await;
+    outbox
+        .run(
+            "UPDATE outbox.retry SET next_at = now() WHERE id = 7;
+             INSERT INTO outbox.retry (target, id, key, holds, attempts, next_at, class) VALUES
+             ('lake', 10, 'c', true, 0, NULL, 'held'), ('lake', 11, 'c', true, 0, NULL, 'held')",
+        )
+        .await;
+    let mut said = String::new();
+    let due = "outbox.retry WHERE target = 'lake' AND next_at <= now() AND id > 9";
+    let name = "exchange \"x\"";
+    for dry_run in [true, false] {
+        let (session, schema) = (&mut outbox.session, &outbox.schema);
+        let which = Which::Destination(name);
+        let given = give_up(session, schema, "lake", which, &ADA, dry_run).await.unwrap();
+        assert_eq!(given, GivenUp { rows: 1, ids: vec![6], due: 1, left: 1 });
+        said += &render_given_up(dry_run, &given);
+        let (dead, ids): (&[i64], &[i64]) = if dry_run { (&[1], &[]) } else { (&[1, 6], &[10]) };
+        assert_eq!(outbox.ids("outbox.dead WHERE target = 'lake'").await, dead);
+        assert_eq!(outbox.ids(due).await, ids);
+    }
+    for (key, rows) in [("b", 1), ("a", 0), ("nobody", 0)] {
+        let (session, schema) = (&mut outbox.session, &outbox.schema);
+        let given = give_up(session, schema, "lake", Which::Key(key), &ADA, false).await.unwrap();
+        assert_eq!(given.rows, rows, "{key}");
+        said += &render_given_up(false, &given);
+    }
+    insta::assert_snapshot!(said, @r"
+    1 messages would go to dead; 1 that waited behind them would be due
+    1 others are being tried at this moment; hint: run it again
+    1 messages went to dead; 1 that waited behind them are due
+    1 others are being tried at this moment; hint: run it again
+    1 messages went to dead; 1 that waited behind them are due
+    0 messages went to dead
+    0 messages went to dead
+    ");
+    let dead = "SELECT count(*) FROM outbox.dead WHERE target = 'lake' AND payload = 'x'
+                  AND class = 'given_up'
+                  AND reason IN ('given up while it waited for exchange \"x\": no exchange',
+                                 'given up: nacked')";
+    assert_eq!(outbox.count(dead).await, 2);
+    assert_eq!(outbox.ids("outbox.retry WHERE target = 'mill'").await, [4], "another target");
+    let audit = "SELECT count(*) FROM outbox.decision WHERE command = 'hold give-up'
+                   AND target = 'lake' AND decided_by = 'ada' AND rows = 1";
+    assert_eq!(outbox.count(audit).await, 2);
 }

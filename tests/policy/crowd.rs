@@ -18,8 +18,9 @@ async fn i8_a_million_rows_of_a_held_key_take_no_memory() {
     let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
     let exchange = stage.exchange();
     let route = format!(
-        "[{{ topic = \"poison\", exchange = \"{exchange}\", routing_key = \"{{{{ headers.absent }}}}\" }},
-          {{ topic = \"*\", exchange = \"{exchange}\", routing_key = \"{{{{ topic }}}}\" }}]"
+        "[{{ topic = \"poison\", exchange = \"{exchange}\", routing_key = '{{{{ headers.to | \"{}\" }}}}' }},
+          {{ topic = \"*\", exchange = \"{exchange}\", routing_key = \"{{{{ topic }}}}\" }}]",
+        "x".repeat(256)
     );
     let stage =
         stage.set("target.amqp", "route", route).set("target.amqp", "on_poison", "\"hold_key\"");

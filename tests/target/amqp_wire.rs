@@ -167,7 +167,7 @@ async fn route_headers() {
     let [(2, refusal)] = &driver.outcomes.refused[..] else {
         panic!("{:?}", driver.outcomes.refused)
     };
-    assert_eq!(refusal.reaction, Reaction::Bury);
+    assert_eq!(refusal.reaction, Reaction::Route);
     assert!(refusal.reason.starts_with("template: `headers.a` is absent"), "{}", refusal.reason);
 }
 

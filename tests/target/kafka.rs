@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use outbox_relay::config::{KafkaConfig, KafkaFence, TlsConfig};
+use outbox_relay::config::{KafkaConfig, KafkaFence, KafkaTimestamp, TlsConfig};
 use outbox_relay::route::{Destination, RouteConfig, Template};
 use outbox_relay::target::fence::FenceName;
 use outbox_relay::target::kafka::KafkaTarget;
@@ -129,6 +129,7 @@ pub(super) fn route(topic: &str, headers: Vec<(String, Template)>) -> RouteConfi
 
 pub(super) fn config() -> KafkaConfig {
     KafkaConfig {
+        timestamp: KafkaTimestamp::Sent,
         brokers: Services::kafka(),
         linger: Duration::from_millis(1),
         compression: "none".into(),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outbox_relay::config::KafkaConfig;
 use outbox_relay::message::Parts;
-use outbox_relay::target::{ConnectError, Reaction, Target};
+use outbox_relay::target::{ConnectError, Reaction, Setting, Target};
 
 use super::driver::Driver;
 use super::kafka::{self, Kafka};
@@ -96,15 +96,15 @@ async fn a_full_queue_keeps_the_order() {
     assert!(topic.rows().await.into_iter().eq(1..=2_000));
 }
 
-/// GIVEN a compacted topic WHEN a row has no key THEN the broker refuses it: a suspect.
+/// GIVEN a compacted topic WHEN a row has no key THEN the setting of the topic is why, and rows with one pass.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_record_without_a_key_in_a_compacted_topic_is_a_suspect() {
+async fn a_record_without_a_key_in_a_compacted_topic_is_refused_for_the_setting() {
     let topic = Kafka::new("fault", 1, &[("cleanup.policy", "compact")]).await;
     let mut driver = Driver::connect(topic.target()).await;
     driver.publish_all([submission(Parts { key: None, ..parts(1, "a") })], 1).await;
     driver.publish_all([submission(parts(2, "a"))], 1).await;
     assert_eq!(driver.outcomes.confirmed, [2]);
-    assert_eq!(driver.outcomes.refused[0].1.reaction, Reaction::Suspect);
+    assert_eq!(driver.outcomes.refused[0].1.reaction, Reaction::Setting(Setting::Record));
 }
 
 /// GIVEN a property that librdkafka does not know WHEN the target connects THEN it is a mistake, with

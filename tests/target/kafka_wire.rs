@@ -37,7 +37,9 @@ async fn fields_and_headers() {
     let message = &messages[0];
     assert_eq!(message.key(), Some(&b"key"[..]));
     assert_eq!(message.payload(), Some(&b"payload"[..]));
-    assert_eq!(message.timestamp(), Timestamp::CreateTime(1_700_000_000_123));
+    // The time of sending: the row's own is a header.
+    let Timestamp::CreateTime(sent_ms) = message.timestamp() else { panic!("no time") };
+    assert!(sent_ms > 1_750_000_000_000, "{sent_ms}");
     let expected = [
         ("id", &*message_id.to_string()),
         ("type", "v1"),
@@ -156,7 +158,7 @@ async fn route_headers() {
     let [(2, refusal)] = &driver.outcomes.refused[..] else {
         panic!("{:?}", driver.outcomes.refused)
     };
-    assert_eq!(refusal.reaction, Reaction::Bury);
+    assert_eq!(refusal.reaction, Reaction::Route);
     assert!(refusal.reason.starts_with("template: `headers.a` is absent"), "{}", refusal.reason);
 }
 

@@ -1,4 +1,5 @@
-//! `outbox-relay hold list | release`: which keys and destinations wait, for what, and letting them go.
+//! `outbox-relay hold list | release | give-up`: which keys and destinations wait, for what, and
+//! letting them go, or giving them up.
 
 use std::fmt::Write as _;
 
@@ -9,11 +10,13 @@ use super::decision::DecisionArgs;
 use super::status::count;
 use super::table::{Table, printable};
 use super::{link, output};
+use crate::admin::give_up::{self, GivenUp, Which};
 use crate::admin::hold::{self, HeldKey, Released};
 use crate::admin::parked::{self, Destination};
 use crate::admin::rfc3339;
 use crate::config::Config;
 use crate::exit::Failure;
+use crate::route::wait;
 
 /// The part of a broker's answer that a line of `status` shows.
 const REASON_CHARS_MAX: usize = 200;
@@ -25,6 +28,8 @@ pub enum HoldCommand {
     List(ListArgs),
     /// Let a key or a parked destination go.
     Release(ReleaseArgs),
+    /// Give up what waits: it goes to `dead`, and the later messages of its keys go on.
+    GiveUp(GiveUpArgs),
 }
 
 /// Arguments of `hold list`.
@@ -67,6 +72,28 @@ pub struct ReleaseArgs {
     json: bool,
 }
 
+/// Arguments of `hold give-up`.
+#[derive(Debug, clap::Args)]
+pub struct GiveUpArgs {
+    /// The target; no other is concerned.
+    #[arg(long)]
+    target: String,
+    /// All messages that wait for this destination or route, as `hold list` names it.
+    #[arg(long, required_unless_present = "key", conflicts_with = "key")]
+    destination: Option<String>,
+    /// The message that holds this key.
+    #[arg(long)]
+    key: Option<String>,
+    /// Only say what would be done.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    decision: DecisionArgs,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Serialize)]
 struct Holds {
     keys: Vec<HeldKey>,
@@ -81,6 +108,7 @@ pub async fn run(command: HoldCommand, config: &Config) -> Result<(), Failure> {
     match command {
         HoldCommand::List(args) => list(args, config).await,
         HoldCommand::Release(args) => release(args, config).await,
+        HoldCommand::GiveUp(args) => give_up(args, config).await,
     }
 }
 
@@ -125,6 +153,19 @@ async fn release(args: ReleaseArgs, config: &Config) -> Result<(), Failure> {
     Ok(output::answer(json, &released, || render_released(&key, dry_run, &released))?)
 }
 
+async fn give_up(args: GiveUpArgs, config: &Config) -> Result<(), Failure> {
+    let (mut session, schema) = link::connect(config, "outbox-relay hold give-up").await?;
+    let GiveUpArgs { target, destination, key, dry_run, decision, json } = args;
+    let decision = decision.decision();
+    let which = match (&destination, &key) {
+        (Some(name), _) => Which::Destination(name),
+        (None, key) => Which::Key(key.as_deref().unwrap_or_default()),
+    };
+    let given = give_up::give_up(&mut session, &schema, &target, which, &decision, dry_run);
+    let given = given.await.map_err(link::in_admin)?;
+    Ok(output::answer(json, &given, || render_given_up(dry_run, &given))?)
+}
+
 /// The tables of `hold list`.
 #[must_use]
 pub fn render_list(keys: &[HeldKey], destinations: &[Destination], limit: i64) -> String {
@@ -162,18 +203,34 @@ pub fn render_list(keys: &[HeldKey], destinations: &[Destination], limit: i64) -
 
 fn render_destinations(destinations: &[Destination]) -> String {
     let or_dash = |text: Option<String>| text.unwrap_or_else(|| "-".to_owned());
-    let mut table = Table::new(&["TARGET", "PARKED", "ROWS", "SINCE", "NEXT", "REASON"]);
+    let head = ["TARGET", "PARKED", "ROWS", "SINCE", "NEXT", "REASON"];
+    let mut table = Table::new(&head).with_whole(1);
     for parked in destinations {
         table.row(&[
             parked.target.clone(),
             parked.destination.clone(),
             parked.rows.to_string(),
             rfc3339(parked.oldest),
-            or_dash(parked.next_at.map(rfc3339)),
+            match parked.next_at {
+                Some(at) => rfc3339(at),
+                None if wait::group(&parked.destination).is_some() => {
+                    "when the routes change".to_owned()
+                }
+                None => "-".to_owned(),
+            },
             or_dash(parked.reason.clone()),
         ]);
     }
-    table.render()
+    let mut text = table.render();
+    for parked in destinations {
+        let hint = parked.reason.as_deref().and_then(|reason| reason.split_once("; hint: "));
+        if let Some((_, hint)) = hint {
+            let name = printable(&parked.destination, usize::MAX);
+            // Writing to a String does not fail.
+            let _ = writeln!(text, "hint for {name}: {}", printable(hint, REASON_CHARS_MAX));
+        }
+    }
+    text
 }
 
 /// The class of a row of `retry`, in words: what it waits for.
@@ -195,6 +252,9 @@ fn next(key: &HeldKey) -> String {
     match (key.next_at, key.class.as_str()) {
         (Some(at), _) => rfc3339(at),
         (None, "poison") => "hold release, dead requeue or dead discard".to_owned(),
+        (None, _) if key.destination.as_deref().is_some_and(|d| wait::group(d).is_some()) => {
+            "when the routes change".to_owned()
+        }
         (None, _) if key.destination.is_some() => "with its destination".to_owned(),
         (None, _) => "-".to_owned(),
     }
@@ -220,6 +280,26 @@ pub fn render_released(key: &str, dry_run: bool, released: &Released) -> String 
         Some(id) => writeln!(text, "message {id} of key {key:?} {would} due now"),
         None => writeln!(text, "no other message of the key is made due by that"),
     };
+    text
+}
+
+/// The lines of `hold give-up`.
+#[must_use]
+pub fn render_given_up(dry_run: bool, given: &GivenUp) -> String {
+    let (would, due) = if dry_run { ("would go", "would be") } else { ("went", "are") };
+    let mut text = format!("{} messages {would} to dead", given.rows);
+    // Writing to a String does not fail.
+    let _ = match given.due {
+        0 => writeln!(text),
+        rows => writeln!(text, "; {rows} that waited behind them {due} due"),
+    };
+    if given.left > 0 {
+        let _ = writeln!(
+            text,
+            "{} others are being tried at this moment; hint: run it again",
+            given.left
+        );
+    }
     text
 }
 

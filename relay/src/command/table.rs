@@ -8,15 +8,26 @@ const CELL_CHARS_MAX: usize = 60;
 /// A table under construction.
 pub(super) struct Table {
     rows: Vec<Vec<String>>,
+    /// The column that is shown in full: its cells are typed back.
+    whole: Option<usize>,
 }
 
 impl Table {
     pub(super) fn new(head: &[&str]) -> Self {
-        Self { rows: vec![head.iter().map(|&name| name.to_owned()).collect()] }
+        Self { rows: vec![head.iter().map(|&name| name.to_owned()).collect()], whole: None }
+    }
+
+    /// Shows this column in full.
+    pub(super) fn with_whole(self, column: usize) -> Self {
+        Self { whole: Some(column), ..self }
     }
 
     pub(super) fn row(&mut self, cells: &[String]) {
-        self.rows.push(cells.iter().map(|cell| printable(cell, CELL_CHARS_MAX)).collect());
+        let chars_max =
+            |column| if self.whole == Some(column) { usize::MAX } else { CELL_CHARS_MAX };
+        let cells = cells.iter().enumerate();
+        let shown = cells.map(|(column, cell)| printable(cell, chars_max(column))).collect();
+        self.rows.push(shown);
     }
 
     /// The lines, each with its newline; two spaces between columns.

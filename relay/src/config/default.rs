@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{AmqpFence, KafkaFence, Unrouted};
+use super::{AmqpFence, KafkaFence, KafkaTimestamp, Unrouted};
 
 pub use crate::schema::DEFAULT_SCHEMA;
 
@@ -128,6 +128,10 @@ pub const DEFAULT_STRAGGLERS_MAX: usize = 10_000;
 /// About 1 GB of `retry` rows.
 pub const DEFAULT_RETRY_ROWS_MAX: u64 = 10_000_000;
 
+/// Of one wrong route. Each such row may hold a key, whose later rows stand in `retry` behind it: with a
+/// hundred behind each they are as many as `retry_rows_max`, where nothing new is read any more.
+pub const DEFAULT_WAITING_ROWS_MAX: u64 = 100_000;
+
 /// RabbitMQ ends a silent connection after two to three heartbeats, and only then is the fence of a
 /// leader that hangs free: 6 s at most, about as long as its lease lasts. RabbitMQ's documentation
 /// calls 5 to 20 s best for most networks; a false alarm costs a connection and identical duplicates.
@@ -138,6 +142,10 @@ pub const DEFAULT_AMQP_FENCE: AmqpFence = AmqpFence::ExclusiveQueue;
 
 /// A transaction costs latency, and protects only consumers that read committed messages alone.
 pub const DEFAULT_KAFKA_FENCE: KafkaFence = KafkaFence::Off;
+
+/// An outage or a database's clock makes old or early times, which a topic may refuse and a broker's
+/// retention deletes first; the time of sending is always a new one. The row's own is in a header.
+pub const DEFAULT_KAFKA_TIMESTAMP: KafkaTimestamp = KafkaTimestamp::Sent;
 
 /// What a topic exchange routes by.
 pub const DEFAULT_ROUTING_KEY: &str = "{{ topic }}";

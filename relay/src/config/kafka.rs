@@ -4,12 +4,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::default::{
-    DEFAULT_COMPRESSION, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KAFKA_FENCE, DEFAULT_LINGER,
+    DEFAULT_COMPRESSION, DEFAULT_CONNECT_TIMEOUT, DEFAULT_KAFKA_FENCE, DEFAULT_KAFKA_TIMESTAMP,
+    DEFAULT_LINGER,
 };
 use super::property;
 use super::raw::RawTarget;
 use super::section::Section;
-use super::{KafkaConfig, KafkaFence, TlsConfig, TlsMode, tls};
+use super::{KafkaConfig, KafkaFence, KafkaTimestamp, TlsConfig, TlsMode, tls};
 use crate::secret::Secret;
 
 const COMPRESSIONS: [(&str, &str); 5] =
@@ -17,6 +18,9 @@ const COMPRESSIONS: [(&str, &str); 5] =
 
 const FENCES: [(&str, KafkaFence); 2] =
     [("none", KafkaFence::Off), ("transaction", KafkaFence::Transaction)];
+
+const TIMESTAMPS: [(&str, KafkaTimestamp); 2] =
+    [("created", KafkaTimestamp::Created), ("sent", KafkaTimestamp::Sent)];
 
 const MECHANISMS: [(&str, &str); 3] =
     [("PLAIN", "PLAIN"), ("SCRAM-SHA-256", "SCRAM-SHA-256"), ("SCRAM-SHA-512", "SCRAM-SHA-512")];
@@ -35,6 +39,9 @@ pub(super) fn check(raw: &RawTarget, s: &mut Section<'_>) -> KafkaConfig {
             .choice("compression", &raw.compression, &COMPRESSIONS)
             .unwrap_or(DEFAULT_COMPRESSION)
             .to_owned(),
+        timestamp: s
+            .choice("timestamp", &raw.timestamp, &TIMESTAMPS)
+            .unwrap_or(DEFAULT_KAFKA_TIMESTAMP),
         fence: s.choice("fence", &raw.fence, &FENCES).unwrap_or(DEFAULT_KAFKA_FENCE),
         tls,
         properties,

@@ -157,6 +157,7 @@ pub(super) struct RawTarget {
     pub(super) brokers: Setting,
     pub(super) linger: Setting,
     pub(super) compression: Setting,
+    pub(super) timestamp: Setting,
     pub(super) properties: Option<Table<BTreeMap<String, Scalar>>>,
     pub(super) sasl_mechanism: Setting,
     pub(super) sasl_username: Setting,
@@ -182,6 +183,7 @@ pub(super) struct RawTarget {
     pub(super) straggler_after: Setting,
     pub(super) stragglers_max: Setting,
     pub(super) retry_rows_max: Setting,
+    pub(super) waiting_rows_max: Setting,
 }
 
 #[derive(Default, serde::Deserialize)]

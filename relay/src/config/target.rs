@@ -125,6 +125,12 @@ pub(super) fn check(
             DEFAULT_RETRY_ROWS_MAX,
             1..=1_000_000_000,
         ),
+        waiting_rows_max: s.integer(
+            "waiting_rows_max",
+            &raw.waiting_rows_max,
+            DEFAULT_WAITING_ROWS_MAX,
+            1..=1_000_000,
+        ),
     };
     check_together(&target, source, s);
     Some(target)
@@ -164,10 +170,11 @@ fn refuse_other_kind(raw: &RawTarget, kind: Kind, s: &mut Section<'_>) {
         ("password_file", &raw.password_file),
         ("heartbeat", &raw.heartbeat),
     ];
-    let kafka: [(&str, &Setting); 7] = [
+    let kafka: [(&str, &Setting); 8] = [
         ("brokers", &raw.brokers),
         ("linger", &raw.linger),
         ("compression", &raw.compression),
+        ("timestamp", &raw.timestamp),
         ("sasl_mechanism", &raw.sasl_mechanism),
         ("sasl_username", &raw.sasl_username),
         ("sasl_password", &raw.sasl_password),

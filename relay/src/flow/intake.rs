@@ -6,7 +6,8 @@ use std::time::Instant;
 use uuid::Uuid;
 
 use super::Flow;
-use super::item::Item;
+use super::item::{Item, UNROUTED};
+use crate::config::Unrouted;
 use crate::message::Message;
 use crate::range::IdRange;
 
@@ -30,7 +31,7 @@ pub struct FreshRead {
 pub struct FreshRow {
     /// The row.
     pub message: Message,
-    /// The route that takes it; `None` = filtered.
+    /// The route that takes it; `None` = settled without being sent, or it waits for a route.
     pub route: Option<usize>,
     /// Its key had a holding row with a lower id in `retry`, as of the read.
     pub held: bool,
@@ -90,8 +91,11 @@ impl Flow {
     }
 
     fn on_row(&mut self, row: FreshRow, as_of: u64) {
-        let Some(route) = row.route else {
-            return self.settle_unrouted(&row.message);
+        let route = match row.route {
+            Some(route) => route,
+            // When its turn comes: those before it in its key go first.
+            None if self.policy.unrouted == Unrouted::Wait => UNROUTED,
+            None => return self.settle_unrouted(&row.message),
         };
         let unsendable = self.unsendable(&row.message);
         let item = Item::fresh(row, route, as_of);
@@ -152,12 +156,14 @@ impl Flow {
         };
         // A row that stands here was wanted once, and its dead copy may be the last there is: what no
         // route takes any more is dead, not settled.
+        // Where rows without a route wait, it waits as well.
+        let waits = self.policy.unrouted == Unrouted::Wait;
         let unrouted = || format!("no route takes topic {:?} any more", message.topic());
         let illegal = match row.route {
-            None => Some(unrouted()),
-            Some(_) => self.unsendable(&message),
+            None if !waits => Some(unrouted()),
+            _ => self.unsendable(&message),
         };
-        let route = row.route.unwrap_or_default();
+        let route = row.route.unwrap_or(UNROUTED);
         let item = Item::again(row, message, route, as_of);
         match (illegal, *head) {
             (None, Some(head)) => self.retrying.take_follower(head, item),

@@ -7,6 +7,9 @@ use uuid::Uuid;
 use super::intake::{FreshRow, RetryRow};
 use crate::message::{Message, Resent};
 
+/// In place of a route's index: no route takes the item, and it waits for one when its turn comes.
+pub(super) const UNROUTED: usize = usize::MAX;
+
 /// A message with what the flow knows about it.
 #[derive(Debug, Clone)]
 pub(super) struct Item {

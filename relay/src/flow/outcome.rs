@@ -8,7 +8,8 @@ use super::item::Item;
 use crate::config::OnPoison;
 use crate::ledger::{Buried, Class, Due, SetAside};
 use crate::message::Resent;
-use crate::target::{Broken, Event, Refusal, Ticket};
+use crate::route::Place;
+use crate::target::{Broken, Event, Reaction, Refusal, Ticket};
 
 /// How much of a destination a refusal is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,18 +98,37 @@ impl Flow {
     }
 
     fn on_refused(&mut self, mut item: Item, refusal: Refusal, single: bool, scope: Scope) {
-        self.counters.refused += 1;
+        // What a route asks for, no broker was asked about.
+        self.counters.refused += u64::from(refusal.reaction != Reaction::Route);
+        let setting = self.parked_setting(&item, refusal.reaction);
+        let known = setting.map(|name| (name, refusal.reason.clone()));
         match decide(refusal, item.attempts(), single, &self.policy, &mut self.jitter) {
-            Verdict::Suspect => {
+            Verdict::Again => return self.send_again(item, Resent::Retry),
+            Verdict::Suspect if known.is_none() => {
                 // `window` lost this one already; the others of its batch are still in it.
                 self.trial.refused(self.window.messages() + 1);
                 item.suspect = true;
-                item.resent = item.resent.or(Some(Resent::Retry));
-                let place = self.again.partition_point(|other| other.sequence < item.sequence);
-                self.again.insert(place, item);
-                return;
+                return self.send_again(item, Resent::Retry);
             }
-            Verdict::Park { reason } => self.park(&item, scope, reason),
+            // Others were refused alone for that: it need not be.
+            Verdict::Suspect => {
+                let (name, reason) = known.expect("the arm before has the rest");
+                self.park(&item, name, reason);
+            }
+            Verdict::Park { reason } => {
+                let name = self.parked_name(&item, scope);
+                self.park(&item, name, reason);
+            }
+            Verdict::ParkFor { setting, reason } => {
+                let place = self.place(&item);
+                self.park(&item, place.setting(setting.as_str()).into(), reason);
+            }
+            Verdict::Wait { reason } => {
+                if let Some(name) = item.probe.take() {
+                    self.parked.probe_lost(&name);
+                }
+                self.wait_for_route(&item, reason);
+            }
             Verdict::Bury { attempts, reason } => {
                 if let Some(name) = item.probe.take() {
                     self.parked.probe_lost(&name);
@@ -138,16 +158,42 @@ impl Flow {
         self.leave_lane(&item);
     }
 
-    /// The destination is missing or forbidden: that is not the message's fault.
-    fn park(&mut self, item: &Item, scope: Scope, reason: String) {
-        let place = self.routes[item.route].place(&item.message).unwrap_or_default();
-        let name: Arc<str> = match (&item.probe, scope) {
+    /// Back to those that are sent before everything else, in the order of their first submission.
+    fn send_again(&mut self, mut item: Item, why: Resent) {
+        item.resent = item.resent.or(Some(why));
+        let place = self.again.partition_point(|other| other.sequence < item.sequence);
+        self.again.insert(place, item);
+    }
+
+    fn place(&self, item: &Item) -> Place {
+        self.routes[item.route].place(&item.message).unwrap_or_default()
+    }
+
+    fn parked_name(&self, item: &Item, scope: Scope) -> Arc<str> {
+        match (&item.probe, scope) {
             (Some(name), _) => Arc::clone(name),
-            (None, Scope::Whole) => place.whole.into(),
-            (None, Scope::Full) => place.full.into(),
-        };
+            (None, Scope::Whole) => self.place(item).whole.into(),
+            (None, Scope::Full) => self.place(item).full.into(),
+        }
+    }
+
+    /// The setting of its destination that is known to refuse such messages.
+    fn parked_setting(&self, item: &Item, reaction: Reaction) -> Option<Arc<str>> {
+        let Reaction::Setting(setting) = reaction else { return None };
+        let place = self.place(item);
+        let mut names = setting.may_be().iter().map(|setting| place.setting(setting.as_str()));
+        names.find(|name| self.parked.contains(name)).map(Into::into)
+    }
+
+    /// What it goes to does not take it: that is not the message's fault.
+    fn park(&mut self, item: &Item, name: Arc<str>, reason: String) {
+        if let Some(probe) = item.probe.as_ref().filter(|probe| **probe != name) {
+            // It is there, but for this.
+            self.parked.works(probe);
+        }
         let backoff = self.policy.probe_backoff;
-        let due = self.parked.refused(&name, item.probe.is_some(), backoff, &mut self.jitter);
+        let probe = item.probe.as_ref() == Some(&name);
+        let due = self.parked.refused(&name, probe, backoff, &mut self.jitter);
         let row = self.parked_row(item, name, due, Some(reason));
         self.insert_refused(item);
         self.set_aside(item, row);

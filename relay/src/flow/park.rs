@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::backoff::{Backoff, Jitter};
 use crate::ledger::{Due, Mark};
-use crate::route::Place;
+use crate::route::{Place, wait};
 
 /// Destinations that are remembered. A routing key that contains the ordering key can name millions:
 /// beyond this each row waits by its own clock.
@@ -41,13 +41,10 @@ pub(super) struct Parked {
 }
 
 impl Parked {
-    /// Destinations for which rows wait since an earlier life. One row each is made due.
-    pub(super) fn load(&mut self, destinations: Vec<String>) {
-        for name in destinations {
-            let name: Arc<str> = name.into();
-            self.probes.push(Arc::clone(&name));
-            self.destinations.insert(name, Park::default());
-        }
+    /// A destination for which rows wait since an earlier life. One of them is made due.
+    pub(super) fn load(&mut self, name: Arc<str>) {
+        self.probes.push(Arc::clone(&name));
+        self.destinations.insert(name, Park::default());
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -146,7 +143,8 @@ impl Parked {
     /// are due: no release would see them any more.
     pub(super) fn complete(&mut self, mark: &mut Mark) {
         for row in mark.set_aside.iter_mut().filter(|row| row.due == Due::Never) {
-            if row.destination.as_ref().is_some_and(|name| !self.contains(name)) {
+            let waits = |name: &Arc<str>| self.contains(name) || wait::group(name).is_some();
+            if row.destination.as_ref().is_some_and(|name| !waits(name)) {
                 row.due = Due::In(Duration::ZERO);
             }
         }

@@ -7,9 +7,9 @@ use crate::config::default::{
     DEFAULT_ATTEMPTS_MAX, DEFAULT_CONFIRM_TIMEOUT, DEFAULT_KAFKA_WINDOW_MESSAGES_MAX,
     DEFAULT_OUTAGE_BACKOFF_MAX, DEFAULT_RETRY_BACKOFF_MAX, DEFAULT_RETRY_BACKOFF_MIN,
     DEFAULT_ROW_BYTES_MAX, DEFAULT_STRAGGLER_AFTER, DEFAULT_STRAGGLERS_MAX,
-    DEFAULT_WINDOW_BYTES_MAX,
+    DEFAULT_WAITING_ROWS_MAX, DEFAULT_WINDOW_BYTES_MAX,
 };
-use crate::config::{OnPoison, Order};
+use crate::config::{OnPoison, Order, Unrouted};
 
 /// The rules of one target.
 #[derive(Debug, Clone)]
@@ -34,6 +34,10 @@ pub struct Policy {
     pub straggler_after: Duration,
     /// See `TargetConfig::stragglers_max`.
     pub stragglers_max: usize,
+    /// What becomes of a row that no route takes.
+    pub unrouted: Unrouted,
+    /// Rows that wait for one route, or for any, before further ones are buried.
+    pub waiting_rows_max: u64,
     /// The limit that an oversize row exceeded, for its reason.
     pub row_bytes_max: usize,
 }
@@ -57,6 +61,8 @@ impl Default for Policy {
             confirm_timeout: DEFAULT_CONFIRM_TIMEOUT,
             straggler_after: DEFAULT_STRAGGLER_AFTER,
             stragglers_max: DEFAULT_STRAGGLERS_MAX,
+            unrouted: Unrouted::Settle,
+            waiting_rows_max: DEFAULT_WAITING_ROWS_MAX,
             row_bytes_max: DEFAULT_ROW_BYTES_MAX,
         }
     }

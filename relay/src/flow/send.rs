@@ -1,9 +1,10 @@
 //! What goes out next.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::Flow;
-use super::item::Item;
+use super::item::{Item, UNROUTED};
 use crate::ledger::{Class, Due, SetAside};
 use crate::message::Resent;
 use crate::target::Submission;
@@ -222,31 +223,43 @@ impl Flow {
 
     /// Whether its destination is parked: then it was set aside. The probe may go.
     fn parks(&mut self, item: &mut Item) -> bool {
+        if item.route == UNROUTED {
+            self.wait_unrouted(item);
+            return true;
+        }
         if self.parked.is_empty() || item.probe.is_some() {
             return false;
         }
         // Without a destination it is refused by the target, with the reason.
         let Ok(place) = self.routes[item.route].place(&item.message) else { return false };
         let waits_for = item.retry.as_ref().and_then(|retry| retry.parked.clone());
+        let mut setting = None;
         if let Some(name) = &waits_for
             && self.parked.contains(name)
-            && **name != *place.whole
-            && **name != *place.full
         {
-            // The routes have changed: nobody goes there any more.
-            self.parked.works(name);
+            if place.is_named(name) {
+                setting = Some(Arc::clone(name));
+            } else {
+                // The routes have changed: nobody goes there any more.
+                self.parked.works(name);
+            }
         }
-        let Some(name) = self.parked.find(&place) else { return false };
+        let Some(name) = self.parked.find(&place).or(setting) else { return false };
         if waits_for.as_ref() == Some(&name) && self.parked.try_probe(&name) {
             item.probe = Some(name);
             return false;
         }
         let row = self.parked_row(item, name, Due::Never, None);
-        if item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(item) {
+        if self.may_be_behind_it(item) {
             self.insert_refused(item);
         }
         self.set_aside(item, row);
         true
+    }
+
+    /// Whether later rows of its key may be in hand already, and must not pass it.
+    pub(super) fn may_be_behind_it(&self, item: &Item) -> bool {
+        item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(item)
     }
 
     /// Whether a receiver may have the item: sent again, it has to say so.

@@ -18,14 +18,21 @@ impl Flow {
         self.parked.watch(now, self.policy.probe_backoff.max * 2);
         let mut mark = self.progress.take_mark(now);
         self.jammed |= mark.is_none() && self.is_full() && !self.window.has_fresh();
-        let changes = self.routes_changed || self.unrouted.has_work();
-        if self.parked.has_work() || self.careful.has_work() || changes {
+        if self.parked.has_work()
+            || self.careful.has_work()
+            || self.routes_changed
+            || self.unrouted.has_work()
+            || self.retry_uncounted
+            || self.waiting.wants_count(now)
+        {
             mark.get_or_insert_default();
         }
         if let Some(mark) = &mut mark {
             self.careful.complete(mark);
             self.parked.complete(mark);
             self.unrouted.complete(mark);
+            self.waiting.complete(mark, now);
+            mark.count_retry = std::mem::take(&mut self.retry_uncounted);
             // Once nothing is left to be released. A crash before that begins anew with the change.
             mark.routes_tried = self.routes_changed && mark.releases.is_empty();
             self.retrying.mark_taken();
@@ -38,6 +45,7 @@ impl Flow {
         self.progress.marked(mark);
         self.routes_changed &= !mark.routes_tried;
         self.parked.marked(mark);
+        self.waiting.marked(mark);
         self.careful.marked(mark);
         self.stragglers.marked(mark, number);
         self.retry_wanted |= !mark.keys.is_empty()

@@ -11,6 +11,9 @@ use crate::schema::Schema;
 /// Keys whose heads are made due by one statement: 0.35 s on a busy machine, and a lease has 1 s at least.
 pub const PROMOTED_KEYS: i64 = 10_000;
 
+/// Rows that one statement makes due: as many as a full mark writes, times five.
+pub const RELEASED_ROWS: i64 = 10_000;
+
 /// Rows that one statement counts: 50 ms of an index.
 pub const COUNTED_ROWS: i64 = 100_000;
 
@@ -35,15 +38,30 @@ WITH RECURSIVE head AS (
 )
 SELECT key FROM head WHERE n = $4";
 
-const COUNT: &str = "
+pub(super) const COUNT: &str = "
 SELECT count(*), max(id)
 FROM (SELECT id FROM outbox.retry WHERE target = $1 AND id > $2 ORDER BY id LIMIT $3) AS piece";
+
+// Of what waits for one route, the lowest ids first. A row that is refused again is set aside by a
+// later mark, so each is made due once.
+const RELEASE: &str = "
+WITH released AS (
+    UPDATE outbox.retry SET next_at = clock_timestamp()
+    WHERE target = $1 AND id = ANY (ARRAY(
+        SELECT id FROM outbox.retry
+        WHERE target = $1 AND destination = $2 AND next_at = 'infinity'
+        ORDER BY id LIMIT $3
+    ))
+    RETURNING 1
+)
+SELECT count(*) FROM released";
 
 /// What a beginning pipeline asks of `retry`, prepared.
 #[derive(Debug)]
 pub struct Aside {
     promote: Statement,
     count: Statement,
+    release: Statement,
 }
 
 impl Aside {
@@ -52,12 +70,38 @@ impl Aside {
     /// # Errors
     /// See [`DatabaseError`].
     pub async fn prepare(session: &Session, schema: &Schema) -> Result<Self, DatabaseError> {
-        let (promote, count) = (schema.sql(PROMOTE), schema.sql(COUNT));
-        let prepared = session.deadline().answers(2, async {
-            tokio::try_join!(session.prepare(&promote), session.prepare(&count))
+        let [promote, count, release] = [PROMOTE, COUNT, RELEASE].map(|text| schema.sql(text));
+        let prepared = session.deadline().answers(3, async {
+            tokio::try_join!(
+                session.prepare(&promote),
+                session.prepare(&count),
+                session.prepare(&release)
+            )
         });
-        let (promote, count) = prepared.await??;
-        Ok(Self { promote, count })
+        let (promote, count, release) = prepared.await??;
+        Ok(Self { promote, count, release })
+    }
+
+    /// Makes what waits for a route due, `rows_max` rows at a time: the routes have changed.
+    ///
+    /// # Errors
+    /// See [`DatabaseError`].
+    pub async fn release(
+        &self,
+        lease: &Lease,
+        target: &str,
+        name: &str,
+        rows_max: i64,
+    ) -> Result<u64, DatabaseError> {
+        let mut total = 0;
+        loop {
+            let row = lease.query_opt(&self.release, &[&target, &name, &rows_max]).await?;
+            let rows: i64 = row.expect("an aggregate has one row").try_get(0)?;
+            total += rows.unsigned_abs();
+            if rows < rows_max {
+                return Ok(total);
+            }
+        }
     }
 
     /// Makes the head of every key due that is not, `keys_max` at a time: a crash may have come between
@@ -91,17 +135,27 @@ impl Aside {
         target: &str,
         rows_max: i64,
     ) -> Result<u64, DatabaseError> {
-        // A requeued message keeps its id, and ids begin at 1.
-        let (mut total, mut last) = (0, 0_i64);
-        loop {
-            let row = lease.query_opt(&self.count, &[&target, &last, &rows_max]).await?;
-            let row = row.expect("an aggregate has one row");
-            let rows: i64 = row.try_get(0)?;
-            total += rows.unsigned_abs();
-            match row.try_get(1)? {
-                Some(id) if rows == rows_max => last = id,
-                _ => return Ok(total),
-            }
+        count(&self.count, lease, target, rows_max).await
+    }
+}
+
+/// Counts by the prepared [`COUNT`].
+pub(super) async fn count(
+    statement: &Statement,
+    lease: &Lease,
+    target: &str,
+    rows_max: i64,
+) -> Result<u64, DatabaseError> {
+    // A requeued message keeps its id, and ids begin at 1.
+    let (mut total, mut last) = (0, 0_i64);
+    loop {
+        let row = lease.query_opt(statement, &[&target, &last, &rows_max]).await?;
+        let row = row.expect("an aggregate has one row");
+        let rows: i64 = row.try_get(0)?;
+        total += rows.unsigned_abs();
+        match row.try_get(1)? {
+            Some(id) if rows == rows_max => last = id,
+            _ => return Ok(total),
         }
     }
 }

@@ -4,6 +4,7 @@ use futures_util::future::try_join_all;
 use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
+use super::aside::{self, COUNT as COUNT_RETRY, COUNTED_ROWS};
 use super::{Buried, Due, Mark};
 use crate::database::{DatabaseError, Reaction, Session};
 use crate::lease::Lease;
@@ -14,7 +15,7 @@ use crate::schema::Schema;
 const HOLE_RANGES_MAX: usize = 1_000;
 
 /// Statements of a pen.
-const STATEMENTS: u32 = 12;
+const STATEMENTS: u32 = 14;
 
 /// The pen of one pipeline: its statements, and where its ledger row lies.
 #[derive(Debug)]
@@ -39,6 +40,8 @@ pub struct Statements {
     promote: Statement,
     release: Statement,
     probe: Statement,
+    count: Statement,
+    count_retry: Statement,
     start: Statement,
     end: Statement,
     tried: Statement,
@@ -80,6 +83,8 @@ impl Statements {
             PROMOTE,
             &release(),
             PROBE,
+            COUNT,
+            COUNT_RETRY,
             START,
             END,
             TRIED,
@@ -89,8 +94,22 @@ impl Statements {
         let texts = texts.map(|text| schema.sql(text));
         let prepared = try_join_all(texts.iter().map(|text| session.prepare(text)));
         let prepared = session.deadline().answers(STATEMENTS, prepared).await??;
-        let [plain, full, routing, find, promote, release, probe, start, end, tried, note, copy] =
-            prepared.try_into().expect("each text is one statement");
+        let [
+            plain,
+            full,
+            routing,
+            find,
+            promote,
+            release,
+            probe,
+            count,
+            count_retry,
+            start,
+            end,
+            tried,
+            note,
+            copy,
+        ] = prepared.try_into().expect("each text is one statement");
         Ok(Self {
             plain,
             full,
@@ -99,6 +118,8 @@ impl Statements {
             promote,
             release,
             probe,
+            count,
+            count_retry,
             start,
             end,
             tried,
@@ -116,7 +137,7 @@ impl Marker {
     }
 
     /// Commits the mark. What is left of its `releases` has more to release, what is left of its
-    /// `probes` found no row.
+    /// `probes` found no row; what it was asked to count is counted.
     ///
     /// Where a statement fails and the session goes on, the same mark can be written again: what is
     /// committed is not written twice.
@@ -158,6 +179,7 @@ impl Marker {
             lease.query_opt(&self.statements.tried, &[&self.target]).await?;
         }
         self.unpark(lease, mark).await?;
+        self.count(lease, mark).await?;
         self.settled = false;
         Ok(())
     }
@@ -225,6 +247,19 @@ impl Marker {
         }
         // Only now: should one of them fail, all of them are done again.
         (mark.releases, mark.probes) = (releases, probes);
+        Ok(())
+    }
+
+    async fn count(&self, lease: &Lease, mark: &mut Mark) -> Result<(), MarkError> {
+        for (name, rows) in &mut mark.counts {
+            let row = lease.query_opt(&self.statements.count, &[&self.target, &&**name]).await?;
+            *rows = row.expect("an aggregate has one row").try_get::<_, i64>(0)?.unsigned_abs();
+        }
+        if mark.count_retry {
+            let count = &self.statements.count_retry;
+            let rows = aside::count(count, lease, &self.target, COUNTED_ROWS).await?;
+            mark.retry_rows = Some(rows);
+        }
         Ok(())
     }
 
@@ -532,6 +567,13 @@ WHERE target = $1 AND id = (
     ORDER BY r.id LIMIT 1
 )
 RETURNING 1";
+
+// Of one route; bounded, since a lease has a second at least.
+const COUNT: &str = "
+SELECT count(*) FROM (
+    SELECT FROM outbox.retry
+    WHERE target = $1 AND destination = $2 AND next_at = 'infinity' LIMIT 1000000
+) AS waiting";
 
 #[cfg(test)]
 mod tests {

@@ -103,7 +103,7 @@ impl Feed {
         let mut fresh = Vec::with_capacity(rows.len());
         for row in rows {
             let route = self.route(&row.message);
-            if route.is_none() && self.unrouted != Unrouted::Settle {
+            if route.is_none() && self.unrouted == Unrouted::Stop {
                 // The rows before it are sent; what this read knew of holes is read again.
                 let read = FreshRead { as_of, rows: fresh, opened, dead: vec![], caught_up: false };
                 return Fed::Fresh(read, Some(unrouted(&row.message)));
@@ -146,7 +146,8 @@ impl Feed {
 
     /// A mark was committed: returns its number.
     pub(super) fn marked(&mut self, mark: &Mark) -> u64 {
-        self.retry_rows = self.retry_rows.saturating_add_signed(mark.retry_growth);
+        let grown = self.retry_rows.saturating_add_signed(mark.retry_growth);
+        self.retry_rows = mark.retry_rows.unwrap_or(grown);
         self.pause_if_full();
         self.marks.fetch_add(1, Ordering::Release) + 1
     }

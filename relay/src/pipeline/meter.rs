@@ -49,6 +49,7 @@ impl Meter {
                 (|c| c.parked, counter(metric::PARKED)),
                 (|c| c.stragglers, counter(metric::STRAGGLERS)),
                 (|c| c.buried, counter(metric::BURIED)),
+                (|c| c.overflowed, counter(metric::ROUTE_OVERFLOW)),
                 (|c| c.gone, counter(metric::GONE)),
                 (|c| c.filtered, counter(metric::FILTERED)),
             ],

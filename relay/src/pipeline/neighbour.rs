@@ -105,6 +105,7 @@ mod tests {
 
     fn kafka(brokers: &str) -> String {
         address(&BrokerConfig::Kafka(KafkaConfig {
+            timestamp: crate::config::KafkaTimestamp::Sent,
             brokers: brokers.into(),
             linger: Duration::ZERO,
             compression: String::new(),

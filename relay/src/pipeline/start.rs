@@ -17,11 +17,11 @@ use crate::cause::Cause;
 use crate::database::{DatabaseError, Session, refuse_pooler};
 use crate::flow::{KnownUnrouted, Past};
 use crate::lease::Lease;
-use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS};
+use crate::ledger::aside::{Aside, COUNTED_ROWS, PROMOTED_KEYS, RELEASED_ROWS};
 use crate::ledger::mark::{Marker, Statements};
 use crate::membership::Led;
 use crate::range::RangeSet;
-use crate::route::Canonical;
+use crate::route::{Canonical, wait};
 use crate::schema::identity::{self, Stamp};
 use crate::schema::{self, PLACE_HINT, Place, Schema};
 use crate::shutdown::Shutdown;
@@ -218,6 +218,11 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         )
     });
     let (Life { life, outbox, holes, parked, unrouted }, (), retry_rows) = begun.await?;
+    let parked = parked.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let routes_changed = life.try_get(4)?;
+    if routes_changed {
+        release_waiting(&lease, &ready.aside, name, &parked).await?;
+    }
     if outbox.try_get::<_, Uuid>("outbox_id")? != ready.outbox_id {
         let reason = "the outbox has got another id: the fence has another name";
         return Err(PipelineError::Lost(reason.into()));
@@ -229,9 +234,9 @@ async fn begin(context: &Context, won: Won) -> Result<Takeover, PipelineError> {
         settled: ledger.settled,
         open: open(&holes)?,
         predecessor_id: (!ledger.created).then_some(outbox.try_get("last_value")?),
-        parked: parked.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?,
+        parked,
         past: past(&life)?,
-        routes_changed: life.try_get(4)?,
+        routes_changed,
         unrouted,
         retry_rows,
         lease,
@@ -279,6 +284,28 @@ async fn begin_life(
         session.batch_execute("UNLISTEN *"),
     )?;
     Ok(Life { life, outbox, holes, parked, unrouted })
+}
+
+/// What waits for other routes is tried with these. The first mark of the life records that: a run that
+/// ends before it leaves the change to the next one.
+async fn release_waiting(
+    lease: &Lease,
+    aside: &Aside,
+    target: &str,
+    names: &[String],
+) -> Result<(), PipelineError> {
+    let mut rows = 0;
+    for name in names.iter().filter(|name| wait::group(name).is_some()) {
+        rows += aside.release(lease, target, name, RELEASED_ROWS).await?;
+    }
+    if rows > 0 {
+        tracing::info!(
+            target_name = target,
+            rows,
+            "the routes have changed: what waited for that is tried again"
+        );
+    }
+    Ok(())
 }
 
 /// How the lives before this one ended.

@@ -42,6 +42,9 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 const BLOCKED: &str = "the broker blocks its publishers (a memory or disk alarm)";
 
+/// While `retry` is full, its rows are counted this often: an operator may have given some up.
+const COUNT_INTERVAL: Duration = Duration::from_secs(5);
+
 /// Submissions handed over at a time, so that the target encodes while the flow goes on.
 const SUBMIT_MESSAGES: usize = 256;
 
@@ -68,6 +71,8 @@ pub(super) struct Steady<'a> {
     pub(super) marked_at: Instant,
     /// When `retry` is looked at in any case.
     pub(super) retry_at: Instant,
+    /// When the rows of `retry` are counted, if they are too many.
+    pub(super) count_at: Instant,
     pub(super) tally: Tally,
     pub(super) meter: Meter,
     /// What the database refuses, though the sessions are well.
@@ -84,7 +89,7 @@ pub(super) struct Steady<'a> {
 enum Wake {
     Report(Report),
     Fed(Fed),
-    Marked(Mark),
+    Marked(Box<Mark>),
     Ended(Result<(), PipelineError>),
     /// The broker has answered another pipeline.
     Answered,
@@ -179,7 +184,7 @@ impl Steady<'_> {
             biased;
             () = shutdown.abort.cancelled() => Wake::Abort,
             () = shutdown.stop.cancelled(), if !stopping => Wake::Stop,
-            Some(mark) = self.marked.recv() => Wake::Marked(mark),
+            Some(mark) = self.marked.recv() => Wake::Marked(Box::new(mark)),
             Some(report) = self.reports.recv() => Wake::Report(report),
             fed = self.feed.next(), if !stopping && self.obstacle.is_none() => match fed {
                 Some(fed) => Wake::Fed(fed),
@@ -309,6 +314,10 @@ impl Steady<'_> {
     }
 
     fn ask_retry(&mut self, now: Instant) {
+        if self.feed.retry_rows().1 && now >= self.count_at {
+            self.count_at = now + COUNT_INTERVAL;
+            self.flow.count_retry();
+        }
         // While nothing of it can be sent, a read would show the same rows each time.
         let useful = self.link.is_up() && !self.flow.has_retry_ready();
         let due = now >= self.retry_at;

@@ -1,4 +1,4 @@
-//! Plain substitution: `orders.{{ key }}`. No logic, compiled once.
+//! Plain substitution: `orders.{{ key }}`, `{{ headers.tenant | "none" }}`. No logic, compiled once.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +17,8 @@ pub struct Template {
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Part {
     Literal(String),
-    Variable(Variable),
+    /// The text after `|` stands in for a variable that the row does not have.
+    Variable(Variable, Option<String>),
 }
 
 /// What a template can name.
@@ -39,6 +40,14 @@ pub enum TemplateError {
     /// `{{` without `}}`, or the reverse.
     #[error("`{0}` has no counterpart\nhint: a variable is written `{{{{ topic }}}}`")]
     Unbalanced(&'static str),
+    /// What follows `|` is no quoted text.
+    #[error(
+        "`{0}` is no default\nhint: a default is a quoted text: `{{{{ headers.tenant | \"none\" }}}}`"
+    )]
+    Default(String),
+    /// A default for what every row has.
+    #[error("every row has `{0}`, so its default is never used\nhint: take the default out")]
+    NeedlessDefault(String),
     /// There is no such variable.
     #[error("unknown variable `{name}`\nhint: {hint}")]
     Unknown {
@@ -56,6 +65,22 @@ pub struct Absent {
     variable: String,
     how: &'static str,
     template: String,
+}
+
+impl Absent {
+    /// What the rows lack, without anything of a row: `headers.tenant is absent`, `key is NULL`.
+    /// A header that is null is as good as absent, so both have one name.
+    #[must_use]
+    pub fn condition(&self) -> String {
+        let how = if self.variable.starts_with("headers.") { "absent" } else { self.how };
+        format!("{} is {how}", self.variable)
+    }
+
+    /// The variable, as a template names it.
+    #[must_use]
+    pub fn variable(&self) -> &str {
+        &self.variable
+    }
 }
 
 impl Template {
@@ -78,8 +103,8 @@ impl Template {
                 parts.push(Part::Literal(literal.to_owned()));
             }
             let Some(variable) = variable else { break };
-            let (name, after) = variable.split_once("}}").ok_or(TemplateError::Unbalanced("{{"))?;
-            parts.push(Part::Variable(Variable::parse(name.trim())?));
+            let (inside, after) = split_inside(variable).ok_or(TemplateError::Unbalanced("{{"))?;
+            parts.push(Part::parse(inside)?);
             rest = after;
         }
         Ok(Self { text: text.to_owned(), parts })
@@ -120,28 +145,79 @@ impl Template {
     }
 
     fn value<'a>(&'a self, part: &'a Part, message: &'a Message) -> Result<Cow<'a, str>, Absent> {
-        let variable = match part {
+        let (variable, default) = match part {
             Part::Literal(text) => return Ok(Cow::Borrowed(text)),
-            Part::Variable(variable) => variable,
+            Part::Variable(variable, default) => (variable, default),
         };
-        let absent =
-            |how| Absent { variable: variable.to_string(), how, template: self.text.clone() };
+        let how = match variable.value(message) {
+            Ok(text) => return Ok(text),
+            Err(how) => how,
+        };
+        match default {
+            Some(text) => Ok(Cow::Borrowed(text)),
+            None => {
+                let (variable, template) = (variable.to_string(), self.text.clone());
+                Err(Absent { variable, how, template })
+            }
+        }
+    }
+}
+
+/// What stands before the `}}` that ends a variable, and what follows it. The quoted text of a
+/// default may hold braces.
+fn split_inside(text: &str) -> Option<(&str, &str)> {
+    let (mut default, mut quote) = (false, None);
+    for (at, c) in text.char_indices() {
+        match quote {
+            Some(open) if c == open => quote = None,
+            Some(_) => {}
+            None if text[at..].starts_with("}}") => return Some((&text[..at], &text[at + 2..])),
+            None if default && (c == '"' || c == '\'') => quote = Some(c),
+            None => default |= c == '|',
+        }
+    }
+    // A quote that nothing closes: the error is about that one.
+    text.split_once("}}")
+}
+
+impl Part {
+    fn parse(inside: &str) -> Result<Self, TemplateError> {
+        let Some((name, default)) = inside.split_once('|') else {
+            return Ok(Self::Variable(Variable::parse(inside.trim())?, None));
+        };
+        let variable = Variable::parse(name.trim())?;
+        let default = default.trim();
+        let unquoted = |quote| default.strip_prefix(quote)?.strip_suffix(quote);
+        let text = ['"', '\''].into_iter().find_map(|quote| {
+            unquoted(quote).filter(|text| default.len() > 1 && !text.contains(quote))
+        });
+        let text = text.ok_or_else(|| TemplateError::Default(default.to_owned()))?;
         match variable {
-            Variable::Topic => Ok(Cow::Borrowed(message.topic())),
-            Variable::Kind => message.kind().map(Cow::Borrowed).ok_or_else(|| absent("NULL")),
-            Variable::Key => message.key().map(Cow::Borrowed).ok_or_else(|| absent("NULL")),
-            Variable::MessageId => Ok(Cow::Owned(message.message_id().to_string())),
-            Variable::Header(name) => match header::find(message.headers(), name) {
-                Some(header::Value::Text(text)) => Ok(text),
-                Some(header::Value::Json(text)) => Ok(Cow::Borrowed(text)),
-                Some(header::Value::Null) => Err(absent("null")),
-                None => Err(absent("absent")),
-            },
+            Variable::Topic | Variable::MessageId => {
+                Err(TemplateError::NeedlessDefault(variable.to_string()))
+            }
+            _ => Ok(Self::Variable(variable, Some(text.to_owned()))),
         }
     }
 }
 
 impl Variable {
+    /// Its value in this row, or how it is missing there.
+    fn value<'a>(&self, message: &'a Message) -> Result<Cow<'a, str>, &'static str> {
+        match self {
+            Self::Topic => Ok(Cow::Borrowed(message.topic())),
+            Self::Kind => message.kind().map(Cow::Borrowed).ok_or("NULL"),
+            Self::Key => message.key().map(Cow::Borrowed).ok_or("NULL"),
+            Self::MessageId => Ok(Cow::Owned(message.message_id().to_string())),
+            Self::Header(name) => match header::find(message.headers(), name) {
+                Some(header::Value::Text(text)) => Ok(text),
+                Some(header::Value::Json(text)) => Ok(Cow::Borrowed(text)),
+                Some(header::Value::Null) => Err("null"),
+                None => Err("absent"),
+            },
+        }
+    }
+
     fn parse(name: &str) -> Result<Self, TemplateError> {
         match name {
             "topic" => Ok(Self::Topic),
@@ -248,6 +324,12 @@ mod tests {
             ("{{ headers.n }}", "1.10"),
             ("{{ headers.a.b }}", "dot"),
             ("{ a } {", "{ a } {"),
+            (r#"{{ headers.x | "none" }}"#, "none"),
+            ("{{ headers.none|'it'}}.x", "it.x"),
+            (r#"{{ key | "" }}"#, ""),
+            (r#"a.{{ key | "}} | '{{" }}"#, "a.}} | '{{"),
+            (r#"{{ headers.tenant | "none" }}"#, "café"),
+            (r#"{{ type | "none" }}"#, "v1"),
         ] {
             assert_eq!(render(text).as_deref(), Ok(rendered), "{text}");
         }
@@ -271,6 +353,18 @@ mod tests {
     }
 
     #[test]
+    fn what_rows_lack_is_named_without_anything_of_a_row() {
+        for (text, condition) in [
+            ("{{ key }}", "key is NULL"),
+            ("{{ headers.none }}", "headers.none is absent"),
+            ("a.{{ headers.x }}", "headers.x is absent"),
+        ] {
+            let absent = Template::parse(text).unwrap().render(&message()).unwrap_err();
+            assert_eq!(absent.condition(), condition);
+        }
+    }
+
+    #[test]
     fn mistakes_come_with_a_remedy() {
         for (text, error) in [
             ("{{ topik }}", "unknown variable `topik`\nhint: did you mean `topic`?"),
@@ -288,6 +382,22 @@ mod tests {
                 "unknown variable `customer`\nhint: known are topic, type, key, message_id, headers.NAME",
             ),
             ("{{ topic", "`{{` has no counterpart\nhint: a variable is written `{{ topic }}`"),
+            (
+                "{{ headers.a | none }}",
+                "`none` is no default\nhint: a default is a quoted text: `{{ headers.tenant | \"none\" }}`",
+            ),
+            (
+                r#"{{ headers.a | "b" | "c" }}"#,
+                "`\"b\" | \"c\"` is no default\nhint: a default is a quoted text: `{{ headers.tenant | \"none\" }}`",
+            ),
+            (
+                "{{ headers.a | \" }}",
+                "`\"` is no default\nhint: a default is a quoted text: `{{ headers.tenant | \"none\" }}`",
+            ),
+            (
+                r#"{{ topic | "x" }}"#,
+                "every row has `topic`, so its default is never used\nhint: take the default out",
+            ),
             ("topic }}", "`}}` has no counterpart\nhint: a variable is written `{{ topic }}`"),
         ] {
             assert_eq!(render(text), Err(error.to_owned()), "{text}");

@@ -20,14 +20,14 @@ use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use self::classify::{Verdict, classify};
+use self::classify::{Verdict, classify, with_hint};
 use self::producer::{Connecting, Producer, properties};
 use self::record::{destination, record};
 use self::transaction::{Ended, Outcome, Transaction};
 use super::fence::FenceName;
 use super::{Broken, ConnectError, Event, Refusal, STAND_BY_PAUSE, Submission, Target};
 use crate::broker::{Broker, BrokerKind};
-use crate::config::{KafkaConfig, KafkaFence};
+use crate::config::{KafkaConfig, KafkaFence, KafkaTimestamp};
 use crate::route::RouteConfig;
 use crate::target::wire::bury;
 
@@ -57,6 +57,7 @@ pub struct KafkaTarget {
 /// What lives as long as one producer.
 struct Session {
     producer: Producer,
+    timestamp: KafkaTimestamp,
     /// librdkafka's queue was full: these go first, in this order.
     held: VecDeque<Submission>,
     /// Answers that are not in the inbox: refused without asking a broker, or of a transaction.
@@ -150,7 +151,7 @@ impl Target for KafkaTarget {
             None => producer,
         };
         let transaction = self.fence.is_some().then(Transaction::default);
-        self.session = Some(Session::on(producer, transaction));
+        self.session = Some(Session::on(producer, transaction, self.config.timestamp));
         Ok(())
     }
 
@@ -197,9 +198,10 @@ impl Target for KafkaTarget {
 }
 
 impl Session {
-    fn on(producer: Producer, transaction: Option<Transaction>) -> Self {
+    fn on(producer: Producer, transaction: Option<Transaction>, timestamp: KafkaTimestamp) -> Self {
         Self {
             producer,
+            timestamp,
             held: VecDeque::new(),
             answers: vec![],
             outstanding: 0,
@@ -241,9 +243,8 @@ impl Session {
 
     fn send(&self, submission: &Submission, routes: &[RouteConfig]) -> Result<(), Unsent> {
         let (topic, headers) = destination(&submission.message, &routes[submission.route])?;
-        let Err(error) = self.producer.send(record(submission, &topic, headers)?) else {
-            return Ok(());
-        };
+        let record = record(submission, &topic, headers, self.timestamp)?;
+        let Err(error) = self.producer.send(record) else { return Ok(()) };
         let code = error.rdkafka_error_code().unwrap_or(Code::Unknown);
         let reason = || format!("topic `{topic}`: {code}");
         Err(match classify(code) {
@@ -257,7 +258,10 @@ impl Session {
                     "topic `{topic}`: payload of {bytes} bytes exceeds message.max.bytes = {limit}"
                 )))
             }
-            Verdict::Refuse(reaction) => Unsent::Refused(Refusal { reaction, reason: reason() }),
+            Verdict::Refuse(reaction) => {
+                let reason = with_hint(reason(), reaction, self.timestamp);
+                Unsent::Refused(Refusal { reaction, reason })
+            }
         })
     }
 

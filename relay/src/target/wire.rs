@@ -42,8 +42,8 @@ pub type RouteHeaders = [(String, Template)];
 /// own, those of the row, those of the route. A header of the route replaces one of the row.
 ///
 /// # Errors
-/// The row's headers are no object, a template needs what the row does not have, or the payload was
-/// too large to be read: refusals that bury the message.
+/// The row's headers are no object, or the payload was too large to be read: refusals that bury the
+/// message. A template needs what the row does not have: it waits for another route.
 pub fn headers(
     submission: &Submission,
     route: &RouteHeaders,
@@ -85,7 +85,8 @@ pub(super) fn render<'a>(
     template: &'a Template,
     message: &'a Message,
 ) -> Result<Cow<'a, str>, Refusal> {
-    template.render(message).map_err(|absent| bury(absent.to_string()))
+    let refusal = |reason| Refusal { reaction: Reaction::Route, reason };
+    template.render(message).map_err(|absent| refusal(absent.to_string()))
 }
 
 /// A refusal that no second attempt can change.
@@ -241,16 +242,18 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_published_is_buried_with_its_reason() {
+    fn what_cannot_be_published_is_refused_with_its_reason() {
         let oversize = submission(Parts { payload: None, oversize_bytes: Some(99), ..parts() });
         let route = [("b".to_owned(), Template::parse("{{ type }}").unwrap())];
-        for (submission, route, reason) in [
-            (oversize, &[][..], "payload of 99 bytes"),
-            (submission(Parts { headers: Some("[1]"), ..parts() }), &[], "headers: invalid type"),
-            (submission(parts()), &route, "template: `type` is NULL"),
+        let (bury, wait) = (Reaction::Bury, Reaction::Route);
+        let no_object = submission(Parts { headers: Some("[1]"), ..parts() });
+        for (submission, route, reaction, reason) in [
+            (oversize, &[][..], bury, "payload of 99 bytes"),
+            (no_object, &[], bury, "headers: invalid type"),
+            (submission(parts()), &route, wait, "template: `type` is NULL"),
         ] {
             let refusal = collect(&submission, route).unwrap_err();
-            assert_eq!(refusal.reaction, Reaction::Bury);
+            assert_eq!(refusal.reaction, reaction);
             assert!(refusal.reason.starts_with(reason), "{}", refusal.reason);
         }
     }

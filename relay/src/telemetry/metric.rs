@@ -33,12 +33,18 @@ pub(crate) const RESENT: Metric =
     counter("outbox_relay_resent_total", "Submissions of a message beyond its first one");
 pub(crate) const REFUSALS: Metric =
     counter("outbox_relay_refusals_total", "Refusals by the broker, each one");
-pub(crate) const PARKED: Metric =
-    counter("outbox_relay_parked_total", "Messages set aside because their destination is missing");
+pub(crate) const PARKED: Metric = counter(
+    "outbox_relay_parked_total",
+    "Messages set aside because their destination is missing, or wait for another route",
+);
 pub(crate) const STRAGGLERS: Metric =
     counter("outbox_relay_stragglers_total", "Messages set aside because no outcome came");
 pub(crate) const BURIED: Metric =
     counter("outbox_relay_buried_total", "Messages given up: they stand in dead");
+pub(crate) const ROUTE_OVERFLOW: Metric = counter(
+    "outbox_relay_route_overflow_total",
+    "Messages given up because waiting_rows_max others wait for the same route",
+);
 pub(crate) const GONE: Metric =
     counter("outbox_relay_gone_total", "Rows of retry whose message was nowhere");
 pub(crate) const FILTERED: Metric =
@@ -51,7 +57,7 @@ pub(crate) const IN_FLIGHT: Metric =
 pub(crate) const RETRY: Metric =
     gauge("outbox_relay_retry_messages", "Messages set aside in retry");
 pub(crate) const PARKED_DESTINATIONS: Metric =
-    gauge("outbox_relay_parked_destinations", "Destinations that are missing");
+    gauge("outbox_relay_parked_destinations", "Destinations and routes that messages wait for");
 pub(crate) const READ_ID: Metric = gauge("outbox_relay_read_id", "The highest id read");
 pub(crate) const OPEN_HOLES: Metric =
     gauge("outbox_relay_open_hole_ids", "Ids read past that a transaction may still commit");
@@ -113,13 +119,14 @@ pub(crate) const UNTAKEN: Metric = Metric {
 pub(crate) const DEAD: Metric = gauge("outbox_relay_dead_messages", "Messages in dead");
 
 /// Every metric of the relay. Those of the inboxes it maintains are `outbox_inbox`'s.
-pub const ALL: [Metric; 30] = [
+pub const ALL: [Metric; 31] = [
     CONFIRMED,
     RESENT,
     REFUSALS,
     PARKED,
     STRAGGLERS,
     BURIED,
+    ROUTE_OVERFLOW,
     GONE,
     FILTERED,
     MARKS,

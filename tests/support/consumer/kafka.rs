@@ -82,12 +82,17 @@ fn admin(brokers: &str) -> AdminClient<DefaultClientContext> {
 impl KafkaDestination {
     /// Sets the topic's limit for a batch, and thereby for a message.
     pub(crate) async fn set_max_message_bytes(&self, bytes: usize) {
-        let (admin, bytes) = (admin(&self.brokers), bytes.to_string());
-        let config = AlterConfig::new(ResourceSpecifier::Topic(&self.topic))
-            .set("max.message.bytes", &bytes);
+        self.alter("max.message.bytes", &bytes.to_string()).await;
+    }
+
+    /// Changes one of its settings.
+    pub(crate) async fn alter(&self, setting: &str, value: &str) {
+        let admin = admin(&self.brokers);
+        let topic = ResourceSpecifier::Topic(&self.topic);
+        let config = AlterConfig::new(topic).set(setting, value);
         let results = admin.alter_configs([&config], &AdminOptions::new()).await;
         let result = results.expect("Kafka answers").remove(0);
-        result.expect("a topic's limit can be set");
+        result.expect("a topic's setting can be changed");
     }
 }
 

@@ -9,18 +9,20 @@ use rdkafka::producer::{DeliveryResult, ProducerContext};
 use rdkafka::types::RDKafkaErrorCode as Code;
 use tokio::sync::Notify;
 
-use super::classify::{Verdict, classify};
+use super::classify::{Verdict, classify, with_hint};
 use super::limit::Limits;
 use super::refused::Refused;
+use crate::config::KafkaTimestamp;
 use crate::target::{Event, Refusal, Ticket};
 
 /// The callbacks' side of one producer. Outcomes come a quarter of a million times a second, on
 /// librdkafka's thread: they are pushed to a vector, and only the first one wakes the reader.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub(super) struct Inbox(Arc<Shared>);
 
-#[derive(Default)]
 struct Shared {
+    /// Which time a record bears, for the remedy when that is refused.
+    timestamp: KafkaTimestamp,
     news: Mutex<News>,
     limits: Limits,
     wake: Notify,
@@ -47,6 +49,11 @@ pub(super) struct Trouble {
 }
 
 impl Inbox {
+    pub(super) fn new(timestamp: KafkaTimestamp) -> Self {
+        let (news, limits, wake) = (Mutex::default(), Limits::default(), Notify::new());
+        Self(Arc::new(Shared { timestamp, news, limits, wake }))
+    }
+
     /// What was told, to be read and cleared under the lock. Nothing here waits.
     pub(super) fn news(&self) -> MutexGuard<'_, News> {
         self.0.news.lock().unwrap_or_else(PoisonError::into_inner)
@@ -97,7 +104,8 @@ impl Inbox {
         };
         match classify(code) {
             Verdict::Refuse(reaction) => {
-                self.outcome(Event::Refused(ticket, Refusal { reaction, reason: reason() }), false);
+                let reason = with_hint(reason(), reaction, self.0.timestamp);
+                self.outcome(Event::Refused(ticket, Refusal { reaction, reason }), false);
             }
             // A full queue is no outcome of a delivery: it would be unknown.
             Verdict::Broken | Verdict::Full => self.broken(reason()),

@@ -112,7 +112,7 @@ impl Producer {
         credentials: Credentials,
         impatient: bool,
     ) -> Result<Result<Self, Option<Trouble>>, ConnectError> {
-        let inbox = Inbox::default();
+        let inbox = Inbox::new(config.timestamp);
         let mut properties = properties_with(config, &credentials);
         if let Some(fence) = fence {
             properties.set("transactional.id", fence.as_str());
@@ -382,6 +382,7 @@ mod tests {
             compression: "zstd".into(),
             fence: crate::config::KafkaFence::Off,
             tls: crate::config::TlsConfig::default(),
+            timestamp: crate::config::KafkaTimestamp::Sent,
             properties: vec![own("acks", "1"), own("client.id", "mine")],
             secret_properties: vec![("message.timeout.ms".to_owned(), "5".to_owned().into())],
             connect_timeout: Duration::from_secs(5),

@@ -6,6 +6,7 @@ use rdkafka::message::{Header, OwnedHeaders};
 use rdkafka::producer::BaseRecord;
 use uuid::Uuid;
 
+use crate::config::KafkaTimestamp;
 use crate::message::Message;
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::{self, RouteHeaders, bury, render};
@@ -48,6 +49,7 @@ pub(super) fn record<'a>(
     submission: &'a Submission,
     topic: &'a str,
     route: &RouteHeaders,
+    timestamp: KafkaTimestamp,
 ) -> Result<BaseRecord<'a, [u8], [u8], usize>, Refusal> {
     let message = &submission.message;
     let mut headers = Headers(Some(OwnedHeaders::new_with_capacity(HEADERS_TYPICAL)));
@@ -63,7 +65,11 @@ pub(super) fn record<'a>(
         // Empty is not null, for key and payload alike: librdkafka tells them by the pointer.
         payload: message.payload(),
         key: message.key_bytes(),
-        timestamp: Some(wire::created_at_millis(message)),
+        timestamp: match timestamp {
+            KafkaTimestamp::Created => Some(wire::created_at_millis(message)),
+            // librdkafka takes its own clock.
+            KafkaTimestamp::Sent => None,
+        },
         headers: headers.0,
         delivery_opaque: usize::try_from(submission.ticket).expect("a ticket fits in a pointer"),
     })
@@ -115,7 +121,9 @@ mod tests {
     #[test]
     fn a_row_becomes_a_record() {
         let submission = submission("orders", Some(r#"{"a": "b", "z": null}"#));
-        let record = record(&submission, "orders", &[]).unwrap();
+        let sent = record(&submission, "orders", &[], KafkaTimestamp::Sent).unwrap();
+        assert_eq!(sent.timestamp, None);
+        let record = record(&submission, "orders", &[], KafkaTimestamp::Created).unwrap();
         assert_eq!(record.topic, "orders");
         assert_eq!(record.key, Some(&b""[..]));
         assert_eq!(record.payload, Some(&b""[..]));
