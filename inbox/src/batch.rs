@@ -141,7 +141,7 @@ impl Inbox {
         let parameters: [(&(dyn ToSql + Sync), Type); 2] =
             [(&self.consumer, Type::TEXT), (&ids, Type::TEXT_ARRAY)];
         let rows = transaction.query_typed(&self.texts.settle_batch, &parameters).await.ok()?;
-        Some(rows.iter().map(|row| (row.get(0), count(row.get(1)))).collect())
+        rows.iter().map(|row| Some((row.try_get(0).ok()?, count(row.try_get(1).ok()?)))).collect()
     }
 }
 

@@ -107,7 +107,7 @@ impl Inbox {
         let rows =
             client.query_typed(&self.texts.begin, &parameters).await.map_err(InboxError::of)?;
         let row = rows.first().ok_or_else(|| InboxError::Inbox("a claim without answer".into()))?;
-        let attempt: Option<i32> = row.get(1);
+        let attempt: Option<i32> = row.try_get(1).map_err(InboxError::unreadable)?;
         Ok(Claim { verdict: verdict(row)?, attempt: count(attempt.unwrap_or(1)) })
     }
 
@@ -145,6 +145,6 @@ pub(crate) fn count(number: i32) -> u32 {
 }
 
 fn verdict(row: &Row) -> Result<Verdict, InboxError> {
-    let text: &str = row.get(0);
+    let text: &str = row.try_get(0).map_err(InboxError::unreadable)?;
     text.parse().map_err(|error: crate::verdict::UnknownVerdict| InboxError::Inbox(error.into()))
 }

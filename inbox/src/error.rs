@@ -54,6 +54,11 @@ impl InboxError {
         }
     }
 
+    /// Of an answer that has other columns than this version of the inbox reads.
+    pub(crate) fn unreadable(error: tokio_postgres::Error) -> Self {
+        Self::Inbox(error.into())
+    }
+
     /// Of an error of the inbox's own statements.
     pub(crate) fn of(error: impl Answer) -> Self {
         match error.reaction() {

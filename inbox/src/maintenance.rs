@@ -76,7 +76,7 @@ pub async fn maintain(
 ) -> Result<Option<Report>, Error> {
     let key = format!("outbox-inbox maintain {schema}");
     let lock = "SELECT pg_try_advisory_lock(hashtextextended($1, 0))";
-    if !client.query_one(lock, &[&key]).await?.get::<_, bool>(0) {
+    if !client.query_one(lock, &[&key]).await?.try_get::<_, bool>(0)? {
         return Ok(None);
     }
     let report = maintain_alone(client, schema, settings).await;
@@ -100,7 +100,7 @@ async fn maintain_alone(
     let today = "(now() AT TIME ZONE 'UTC')::date";
     let ensure =
         schema.sql(&format!("SELECT outbox.inbox_ensure({today} - $1::int, {today} + $2::int)"));
-    let made: i32 = client.query_one(&ensure, &[&retention, &ahead]).await?.get(0);
+    let made: i32 = client.query_one(&ensure, &[&retention, &ahead]).await?.try_get(0)?;
     report.made = u32::try_from(made).unwrap_or(0);
 
     let expired = schema.sql(
@@ -111,11 +111,11 @@ async fn maintain_alone(
     if !expired.is_empty() {
         let text = "SELECT current_setting('lock_timeout'), current_setting('statement_timeout')";
         let row = client.query_one(text, &[]).await?;
-        let before: (String, String) = (row.get(0), row.get(1));
+        let before: (String, String) = (row.try_get(0)?, row.try_get(1)?);
         let timeout = format!("{}ms", settings.detach_timeout.as_millis().max(1));
         set_timeouts(client, &timeout, &timeout).await?;
         for row in expired {
-            let (name, state): (String, &str) = (row.get(0), row.get(1));
+            let (name, state): (String, &str) = (row.try_get(0)?, row.try_get(1)?);
             match remove(client, schema, &name, state).await {
                 Ok(()) => report.dropped.push(name),
                 // One detach may be pending at a time: those behind it wait as well.
@@ -166,7 +166,7 @@ async fn expire(
         schema.sql("SELECT undated, failures, idempotency_keys FROM outbox.inbox_expire($1, $2)");
     loop {
         let row = client.query_one(&text, &[&retention, &EXPIRE_ROWS_MAX]).await?;
-        let deleted: [i32; 3] = [row.get(0), row.get(1), row.get(2)];
+        let deleted: [i32; 3] = [row.try_get(0)?, row.try_get(1)?, row.try_get(2)?];
         let [undated, failures, keys] = deleted.map(|n| u64::try_from(n).unwrap_or(0));
         report.undated += undated;
         report.failures += failures;

@@ -37,6 +37,7 @@ impl Record for Client {
             self.query_typed(&inbox.texts.fail, &parameters).await.map_err(InboxError::of)?;
         let row =
             rows.first().ok_or_else(|| InboxError::Inbox("a failure without answer".into()))?;
-        Ok((count(row.get(0)), row.get(1)))
+        let attempts = row.try_get(0).map_err(InboxError::unreadable)?;
+        Ok((count(attempts), row.try_get(1).map_err(InboxError::unreadable)?))
     }
 }

@@ -280,18 +280,23 @@ impl KeyTable {
     ) -> Result<u64, KeyError> {
         let step = "removing idempotency keys whose time is over";
         let keys_max = i32::try_from(keys_max).unwrap_or(i32::MAX);
-        let row = client
+        let expired = client
             .query_typed_one(&self.expire, &[(&keys_max, Type::INT4)])
             .await
+            .and_then(|row| row.try_get::<_, i64>(0))
             .map_err(|error| KeyError::database(step, &error))?;
-        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or_default())
+        Ok(u64::try_from(expired).unwrap_or_default())
     }
 }
 
 /// The functions that take a token say whether it is still the owner's.
 fn kept(step: &'static str, row: Result<Row, tokio_postgres::Error>) -> Result<(), LeaseError> {
-    let row = row.map_err(|error| KeyError::database(step, &error))?;
-    if row.get(0) { Ok(()) } else { Err(LeaseError::Lost) }
+    let kept = row.and_then(|row| row.try_get(0));
+    if kept.map_err(|error| KeyError::database(step, &error))? {
+        Ok(())
+    } else {
+        Err(LeaseError::Lost)
+    }
 }
 
 fn unreadable(step: &'static str, error: ReadError) -> KeyError {

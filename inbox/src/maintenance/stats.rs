@@ -79,16 +79,16 @@ FROM outbox.inbox_horizon AS horizon";
 pub async fn stats(client: &Client, schema: &Schema) -> Result<Stats, Error> {
     let row = client.query_one(&schema.sql(STATS), &[]).await?;
     Ok(Stats {
-        partitions_ahead: row.get(0),
-        kept_from: row.get(1),
-        horizon: row.get(2),
-        bytes: row.get(3),
-        rows_estimated: row.get(4),
-        retrying: row.get(5),
-        parked: row.get(6),
-        maintained_at: row.get(7),
-        keys_in_progress: row.get(8),
-        keys_expired: row.get(9),
+        partitions_ahead: row.try_get(0)?,
+        kept_from: row.try_get(1)?,
+        horizon: row.try_get(2)?,
+        bytes: row.try_get(3)?,
+        rows_estimated: row.try_get(4)?,
+        retrying: row.try_get(5)?,
+        parked: row.try_get(6)?,
+        maintained_at: row.try_get(7)?,
+        keys_in_progress: row.try_get(8)?,
+        keys_expired: row.try_get(9)?,
     })
 }
 

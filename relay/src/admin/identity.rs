@@ -84,10 +84,10 @@ pub async fn renew(
 ) -> Result<Identity, AdminError> {
     let (transaction, place) = begin(client, schema).await?;
     refuse_in_use(&transaction, schema).await?;
-    let former_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.get(0);
-    let outbox_id = transaction.query_one(&schema.sql(RENEW), &[]).await?.get(0);
+    let former_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.try_get(0)?;
+    let outbox_id = transaction.query_one(&schema.sql(RENEW), &[]).await?.try_get(0)?;
     transaction.execute(&schema.sql(FORGET), &[]).await?;
-    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.get(0);
+    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
     let Place { noted: former_place, present: place } = place;
     let identity = Identity { former_id, outbox_id, former_place, place, doorbell };
     finish(transaction, schema, "identity renew", identity, decision, dry_run).await
@@ -106,13 +106,13 @@ pub async fn keep(
     dry_run: bool,
 ) -> Result<Identity, AdminError> {
     let (transaction, place) = begin(client, schema).await?;
-    let outbox_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.get(0);
+    let outbox_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.try_get(0)?;
     transaction.execute(&schema.sql(KEEP), &[]).await?;
     // Nothing was moved: what the ledgers know of the sequence is still true.
     if place.moved().is_some() {
         transaction.execute(&schema.sql(FORGET_FILE), &[]).await?;
     }
-    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.get(0);
+    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
     let Place { noted: former_place, present: place } = place;
     let identity = Identity { former_id: outbox_id, outbox_id, former_place, place, doorbell };
     finish(transaction, schema, "identity keep", identity, decision, dry_run).await
@@ -123,8 +123,8 @@ async fn begin<'c>(
     schema: &Schema,
 ) -> Result<(Transaction<'c>, Place), AdminError> {
     let row = client.query_one(&schema.sql(OWNER), &[]).await?;
-    if !row.get::<_, bool>(1) {
-        return Err(AdminError::NotOwner { owner: row.get(0) });
+    if !row.try_get::<_, bool>(1)? {
+        return Err(AdminError::NotOwner { owner: row.try_get(0)? });
     }
     let transaction = floor::hold(client, schema).await?;
     let place = Place::read(&transaction, schema).await?;
@@ -135,8 +135,8 @@ async fn begin<'c>(
 /// the outbox that this one is no more.
 async fn refuse_in_use(transaction: &Transaction<'_>, schema: &Schema) -> Result<(), AdminError> {
     for row in transaction.query(&schema.sql(NAMES), &[]).await? {
-        let name: String = row.get(0);
-        if !transaction.query_one(&schema.sql(TRY_LOCK), &[&name]).await?.get::<_, bool>(0) {
+        let name: String = row.try_get(0)?;
+        if !transaction.query_one(&schema.sql(TRY_LOCK), &[&name]).await?.try_get::<_, bool>(0)? {
             let holder = backend::any_lock_holder(transaction, schema, &name).await?;
             return Err(AdminError::InUse { holder });
         }

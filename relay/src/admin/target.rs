@@ -213,7 +213,7 @@ pub async fn expect_any(
     configured: &[&str],
 ) -> Result<(), AdminError> {
     let rows = client.query(&schema.sql(NAMES), &[&configured, &target]).await?;
-    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let names: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     match names.iter().any(|name| name == target) {
         true => Ok(()),
         false => Err(unknown_among(target, &names)),

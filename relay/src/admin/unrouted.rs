@@ -18,7 +18,8 @@ pub(crate) async fn running(
     target: &str,
 ) -> Result<Taken, Error> {
     let row = client.query_opt(&schema.sql(ROUTES), &[&target]).await?;
-    Ok(Taken::parse(row.map(|row| row.get::<_, Value>(0)).as_ref()))
+    let taken = row.map(|row| row.try_get::<_, Value>(0)).transpose()?;
+    Ok(Taken::parse(taken.as_ref()))
 }
 
 /// Whether the message `m` is one of the target `$1`. Whoever asks looks at `settled`, `retry` and `dead`
@@ -111,21 +112,24 @@ pub(crate) async fn routing(
 ) -> Result<Routing, Error> {
     let (mut floor, mut taken) = (1, Vec::new());
     for row in client.query(&schema.sql(ALL_ROUTES), &[]).await? {
-        floor = row.get("floor");
-        let routes: Option<Value> = row.get("routes");
-        taken.push((row.get("target"), Taken::parse(routes.as_ref())));
+        floor = row.try_get("floor")?;
+        let routes: Option<Value> = row.try_get("routes")?;
+        taken.push((row.try_get("target")?, Taken::parse(routes.as_ref())));
     }
     let recorded = client.query(&schema.sql(RECORDED), &[]).await?;
-    let row = |row: Row| Recorded {
-        target: row.get("target"),
-        topic: row.get("topic"),
-        kind: row.get("type"),
-        others: row.get("others"),
-        closed: row.get("closed"),
-        first_id: row.get("first_id"),
-        seen_id: row.get("seen_id"),
+    let row = |row: Row| {
+        Ok(Recorded {
+            target: row.try_get("target")?,
+            topic: row.try_get("topic")?,
+            kind: row.try_get("type")?,
+            others: row.try_get("others")?,
+            closed: row.try_get("closed")?,
+            first_id: row.try_get("first_id")?,
+            seen_id: row.try_get("seen_id")?,
+        })
     };
-    Ok(Routing { floor, taken, recorded: recorded.into_iter().map(row).collect() })
+    let recorded = recorded.into_iter().map(row).collect::<Result<_, Error>>()?;
+    Ok(Routing { floor, taken, recorded })
 }
 
 impl Routing {

@@ -16,5 +16,5 @@ ORDER BY relname";
 /// Their names.
 pub(super) async fn find(client: &Client, schema: &Schema) -> Result<Vec<String>, Error> {
     let rows = client.query(UNLOGGED, &[&schema.name()]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }

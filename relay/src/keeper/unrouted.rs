@@ -92,12 +92,12 @@ impl Unrouted {
         );
         let rows = transaction.query(&schema.sql(&text), &[&after, &PIECE_ROWS]).await?;
         for row in &rows {
-            self.searched = row.get("reached");
-            let (topic, kind): (&str, Option<&str>) = (row.get("topic"), row.get("type"));
+            self.searched = row.try_get("reached")?;
+            let (topic, kind): (&str, Option<&str>) = (row.try_get("topic")?, row.try_get("type")?);
             if now.takes(topic, kind) {
                 continue;
             }
-            let id: i64 = row.get("id");
+            let id: i64 = row.try_get("id")?;
             let by_name = now.recorded.iter().any(|recorded| {
                 !recorded.others
                     && recorded.topic.as_deref() == Some(topic)

@@ -52,12 +52,14 @@ pub(super) async fn begin(
         client.query_typed(&end, &parameters),
         client.query_typed(&known, &parameters),
     )?;
-    let row = |row: tokio_postgres::Row| KnownUnrouted {
-        topic: row.get("topic"),
-        kind: row.get("type"),
-        open: row.get("open"),
+    let row = |row: tokio_postgres::Row| {
+        Ok(KnownUnrouted {
+            topic: row.try_get("topic")?,
+            kind: row.try_get("type")?,
+            open: row.try_get("open")?,
+        })
     };
-    Ok(known.into_iter().map(row).collect())
+    known.into_iter().map(row).collect()
 }
 
 /// Whether the routes of today may take something that those of another day did not.
@@ -119,5 +121,5 @@ async fn count(context: &Context) -> Result<i64, DatabaseError> {
     let parameters: [(&(dyn ToSql + Sync), Type); 2] =
         [(&context.target.name, Type::TEXT), (&COUNTED_ROWS, Type::INT8)];
     let asked = session.query_typed_one(&text, &parameters);
-    Ok(session.deadline().answer(asked).await??.get(0))
+    Ok(session.deadline().answer(asked).await??.try_get(0)?)
 }

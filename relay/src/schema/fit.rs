@@ -30,7 +30,8 @@ SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = 'outbox.message':
 /// # Errors
 /// The database's, also when the role may not look into the schema.
 pub async fn found(client: &Client, schema: &Schema) -> Result<Found, Error> {
-    let asked = async |text| Ok(client.query_one(&schema.sql(text), &[]).await?.get::<_, bool>(0));
+    let asked =
+        async |text| Ok(client.query_one(&schema.sql(text), &[]).await?.try_get::<_, bool>(0)?);
     let Some(version) = installed_version(client, schema).await? else {
         return Ok(if asked(IS_BARE).await? { Found::Bare } else { Found::Nothing });
     };

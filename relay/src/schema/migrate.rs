@@ -111,7 +111,7 @@ async fn finish(
     let identified = async {
         transaction.execute(&schema.sql(META), &[]).await?;
         // Refused to the owner here and there; the relay, which needs it anyhow, notes it then.
-        if !transaction.query_one(MAY_ASK, &[]).await?.get::<_, bool>(0) {
+        if !transaction.query_one(MAY_ASK, &[]).await?.try_get::<_, bool>(0)? {
             return Ok(None);
         }
         Place::note(transaction, schema).await?;

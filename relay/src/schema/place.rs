@@ -36,7 +36,7 @@ impl Place {
     /// The database's; also if `outbox.meta` is empty.
     pub async fn read(client: &impl GenericClient, schema: &Schema) -> Result<Self, Error> {
         let row = client.query_typed_one(&schema.sql(READ), &[]).await?;
-        Ok(Self { noted: row.get(0), present: row.get(1) })
+        Ok(Self { noted: row.try_get(0)?, present: row.try_get(1)? })
     }
 
     /// Notes the present place of an outbox for which none is known.

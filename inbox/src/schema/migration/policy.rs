@@ -62,7 +62,7 @@ async fn secured(
     tables: &[&str],
 ) -> Result<Vec<String>, Error> {
     let rows = transaction.query(SECURED, &[&schema.name(), &tables]).await?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+    rows.iter().map(|row| row.try_get(0)).collect()
 }
 
 fn unsecure(schema: &Schema, table: &str) -> String {

@@ -30,7 +30,7 @@ impl MigrationSet {
         client: &impl tokio_postgres::GenericClient,
         schema: &Schema,
     ) -> Result<bool, tokio_postgres::Error> {
-        Ok(client.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?.get(0))
+        client.query_one(&self.sql(schema, HAS_RECORDS), &[]).await?.try_get(0)
     }
 
     /// What was applied, ascending by version. Second, how many of these records were lost and have
@@ -46,15 +46,18 @@ impl MigrationSet {
         }
         let rows = transaction.query(&self.sql(schema, RECORDS), &[]).await.map_err(failed)?;
         if !rows.is_empty() {
-            let record = |row: &tokio_postgres::Row| Record {
-                version: row.get(0),
-                name: row.get(1),
-                checksum: row.get(2),
+            let record = |row: &tokio_postgres::Row| {
+                Ok(Record {
+                    version: row.try_get(0)?,
+                    name: row.try_get(1)?,
+                    checksum: row.try_get(2)?,
+                })
             };
-            return Ok((rows.iter().map(record).collect(), 0));
+            let records = rows.iter().map(record).collect::<Result<_, _>>().map_err(failed)?;
+            return Ok((records, 0));
         }
         let row = transaction.query_one(&self.sql(schema, COMMENT), &[]).await.map_err(failed)?;
-        let Some(records) = parse(row.get(0)) else {
+        let Some(records) = parse(row.try_get(0).map_err(failed)?) else {
             return Err(MigrateError::Unrecorded { set: self, schema: schema.name().to_owned() });
         };
         for record in &records {

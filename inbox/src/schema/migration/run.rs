@@ -59,10 +59,11 @@ impl MigrationSet {
             return Ok(None);
         }
         let text = self.sql(schema, "SELECT max(version) FROM {records}");
-        Ok(client.query_one(&text, &[]).await?.get(0))
+        client.query_one(&text, &[]).await?.try_get(0)
     }
 
     async fn check_server(&'static self, client: &Client) -> Result<(), MigrateError> {
+        let failed = |error| MigrateError::database("looking at the server", error);
         let row = client
             .query_one(
                 "SELECT current_setting('server_version_num')::int, current_setting('server_version'),
@@ -70,11 +71,12 @@ impl MigrationSet {
                 &[],
             )
             .await
-            .map_err(|error| MigrateError::database("looking at the server", error))?;
-        if row.get::<_, i32>(0) < self.server_version_min {
-            return Err(MigrateError::ServerTooOld { set: self, version: row.get(1) });
+            .map_err(failed)?;
+        if row.try_get::<_, i32>(0).map_err(failed)? < self.server_version_min {
+            let version = row.try_get(1).map_err(failed)?;
+            return Err(MigrateError::ServerTooOld { set: self, version });
         }
-        if row.get(2) {
+        if row.try_get(2).map_err(failed)? {
             return Err(MigrateError::Standby);
         }
         Ok(())

@@ -18,7 +18,7 @@ pub(super) async fn look(
     targets: &[TargetConfig],
 ) -> Result<Vec<Finding>, Error> {
     let rows = client.query(&schema.sql(LEDGERS), &[]).await?;
-    let ledgers: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    let ledgers: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     let is_new = |target: &&TargetConfig| !ledgers.contains(&target.name);
     let newcomers: Vec<&TargetConfig> = targets.iter().filter(is_new).collect();
     if newcomers.is_empty() {
@@ -27,7 +27,7 @@ pub(super) async fn look(
     let is_left = |name: &&String| targets.iter().all(|target| target.name != **name);
     let left: Vec<&String> = ledgers.iter().filter(is_left).collect();
     let counted = client.query_one(&schema.sql(MESSAGES), &[&(PENDING_COUNTED_MAX + 1)]).await?;
-    let count = Count::up_to(counted.get(0));
+    let count = Count::up_to(counted.try_get(0)?);
     Ok(newcomers.into_iter().map(|target| finding(target, count, &left)).collect())
 }
 

@@ -58,6 +58,6 @@ pub async fn verify(
         duplicate_effects,
         duplicate_rate,
         unclaimed: row.try_get(3)?,
-        named: row.get::<_, Option<Vec<String>>>(4).unwrap_or_default(),
+        named: row.try_get::<_, Option<Vec<String>>>(4)?.unwrap_or_default(),
     })
 }

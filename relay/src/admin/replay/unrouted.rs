@@ -35,8 +35,8 @@ pub(super) async fn take_out(
         .query(&schema.sql(ROWS), &[&request.target, &(after + 1), &(reached + 1)])
         .await?;
     for row in rows {
-        let (id, topic): (i64, Option<&str>) = (row.get("unrouted_id"), row.get("topic"));
-        let kind: Option<&str> = row.get("type");
+        let (id, topic): (i64, Option<&str>) = (row.try_get("unrouted_id")?, row.try_get("topic")?);
+        let kind: Option<&str> = row.try_get("type")?;
         let every = topic.is_some_and(|topic| request.takes_every(running, topic, kind));
         if every { whole.push(id) } else { single.push(id) }
     }

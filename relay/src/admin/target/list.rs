@@ -40,13 +40,13 @@ pub async fn list(
 ) -> Result<Vec<Listed>, Error> {
     let mut listed = Vec::new();
     for row in client.query(&schema.sql(LIST), &[&configured]).await? {
-        let name: String = row.get("name");
+        let name: String = row.try_get("name")?;
         listed.push(Listed {
             leader: backend::lock_holder(client, schema, &name).await?,
             name,
-            configured: row.get("configured"),
-            started: row.get("started"),
-            marked_at: row.get("marked_at"),
+            configured: row.try_get("configured")?,
+            started: row.try_get("started")?,
+            marked_at: row.try_get("marked_at")?,
         });
     }
     Ok(listed)

@@ -58,7 +58,7 @@ pub async fn rename(
     claim(&transaction, schema, from).await?;
     lock(&transaction, schema, to).await?;
     let tables = transaction.query(TABLES, &[&schema.name()]).await?;
-    let tables: Vec<String> = tables.iter().map(|row| row.get(0)).collect();
+    let tables: Vec<String> = tables.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     for table in &tables {
         if has_rows(&transaction, schema, table, to).await? {
             return Err(AdminError::NameTaken { name: to.to_owned(), table: table.clone() });
@@ -90,5 +90,5 @@ async fn has_rows(
     target: &str,
 ) -> Result<bool, AdminError> {
     let text = format!("SELECT EXISTS (SELECT FROM outbox.{table} WHERE target = $1)");
-    Ok(transaction.query_one(&schema.sql(&text), &[&target]).await?.get(0))
+    Ok(transaction.query_one(&schema.sql(&text), &[&target]).await?.try_get(0)?)
 }
