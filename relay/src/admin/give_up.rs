@@ -167,7 +167,7 @@ pub async fn give_up(
     }
     if let Which::Destination(name) = which {
         let row = client.query_one(&schema.sql(LEFT), &[&target, &name]).await?;
-        given.left = row.get(0);
+        given.left = row.try_get(0)?;
     }
     given.ids = named(ids);
     Ok(given)
@@ -189,7 +189,9 @@ async fn piece(
     let text = GIVE_UP.replace("{waits}", WAITS).replace("{which}", condition);
     let text = schema.sql(&text);
     let rows = transaction.query(&text, &[&target, &name, &after, &PIECE_ROWS]).await?;
-    let keys: Vec<&str> = rows.iter().filter_map(|row| row.get("held")).collect();
+    let held = rows.iter().map(|row| row.try_get::<_, Option<&str>>("held"));
+    let keys: Vec<&str> = held.filter_map(Result::transpose).collect::<Result<_, _>>()?;
     let due = transaction.execute(&schema.sql(PROMOTE), &[&target, &keys]).await?;
-    Ok((rows.iter().map(|row| row.get("id")).collect(), due))
+    let ids = rows.iter().map(|row| row.try_get("id")).collect::<Result<_, _>>()?;
+    Ok((ids, due))
 }

@@ -27,8 +27,14 @@ const TABLES: [(&str, &[&str]); 14] = [
     ("meta", &["SELECT"]),
 ];
 
-/// Columns of `meta` that the relay writes.
-const META_COLUMNS: [&str; 3] = ["floor", "late_rows", "place"];
+/// Columns that the relay updates, of tables that it does not update otherwise.
+const COLUMNS: [(&str, &str); 4] = [
+    ("meta", "floor"),
+    ("meta", "late_rows"),
+    ("meta", "place"),
+    // `target rename` renames what is kept of the target as well.
+    ("displaced", "target"),
+];
 
 /// Functions, with the types of their arguments.
 const FUNCTIONS: [(&str, &str); 3] = [("lock_key", "text"), ("place", ""), ("uuidv7", "")];
@@ -53,7 +59,7 @@ SELECT coalesce((
     FROM pg_class
     JOIN pg_namespace ON pg_namespace.oid = relnamespace
     JOIN pg_attribute ON attrelid = pg_class.oid
-    WHERE nspname = $1 AND relname = 'meta' AND attname = $2
+    WHERE nspname = $1 AND relname = $2 AND attname = $3
 ), false)";
 
 const FUNCTION: &str = "
@@ -133,10 +139,10 @@ async fn rights(client: &Client, schema: &Schema) -> Result<Rights, Error> {
         let on = format!("{right} ON {kind}outbox.{table}");
         looked_at(has, format!("{right} on {table}"), &on);
     }
-    for column in META_COLUMNS {
-        let has = client.query_one(COLUMN, &[&name, &column]).await?.try_get(0)?;
-        let on = format!("UPDATE ({column}) ON outbox.meta");
-        looked_at(has, format!("UPDATE of {column} on meta"), &on);
+    for (table, column) in COLUMNS {
+        let has = client.query_one(COLUMN, &[&name, &table, &column]).await?.try_get(0)?;
+        let on = format!("UPDATE ({column}) ON outbox.{table}");
+        looked_at(has, format!("UPDATE of {column} on {table}"), &on);
     }
     for (function, arguments) in FUNCTIONS {
         let has = client.query_one(FUNCTION, &[&name, &function, &arguments]).await?.try_get(0)?;
