@@ -128,6 +128,8 @@ pub struct Flow {
     held: HeldKeys,
     refused: RefusedRows,
     parked: Parked,
+    /// Ends of the channel over a destination, in a row, and what was confirmed at the last.
+    destination_ends: (u32, u64),
     careful: Careful,
     stragglers: Stragglers,
     /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
@@ -183,6 +185,7 @@ impl Flow {
             held: HeldKeys::default(),
             refused: RefusedRows::default(),
             parked,
+            destination_ends: (0, 0),
             careful: Careful::new(past),
             stragglers: Stragglers::default(),
             takeover,
@@ -253,6 +256,12 @@ impl Flow {
     #[must_use]
     pub fn parked_destinations(&self) -> usize {
         self.parked.len()
+    }
+
+    /// When time alone makes a parked destination due for a probe: then a mark is to be taken.
+    #[must_use]
+    pub fn probe_at(&self) -> Option<Instant> {
+        self.parked.wake_at().filter(|_| self.connected)
     }
 
     /// Whether a mark would write something.

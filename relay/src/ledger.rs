@@ -52,8 +52,19 @@ pub struct Mark {
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.
     pub releases: Vec<Arc<str>>,
-    /// Parked destinations that another row must probe. Once committed, those that no row waits for.
-    pub probes: Vec<Arc<str>>,
+    /// Parked destinations that rows must probe. Once committed, each says how many rows it has found.
+    pub probes: Vec<Probe>,
+}
+
+/// Rows of a parked destination that are made due, so that they try it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The destination.
+    pub destination: Arc<str>,
+    /// How many.
+    pub rows: u32,
+    /// How many there were.
+    pub found: u32,
 }
 
 impl Mark {

@@ -73,6 +73,9 @@ pub enum Destination {
         routing_key: Template,
         /// Further headers; one of the same name as a header of the row replaces it.
         headers: Vec<(String, Template)>,
+        /// Whether RabbitMQ returns what no queue is bound for. Without it such a message is confirmed
+        /// and lost.
+        mandatory: bool,
     },
     /// Apache Kafka.
     Kafka {

@@ -139,6 +139,9 @@ pub const DEFAULT_AMQP_FENCE: AmqpFence = AmqpFence::ExclusiveQueue;
 /// A transaction costs latency, and protects only consumers that read committed messages alone.
 pub const DEFAULT_KAFKA_FENCE: KafkaFence = KafkaFence::Off;
 
+/// A message that no queue is bound for comes back and waits, instead of being confirmed and lost.
+pub const DEFAULT_MANDATORY: bool = true;
+
 /// What a topic exchange routes by.
 pub const DEFAULT_ROUTING_KEY: &str = "{{ topic }}";
 

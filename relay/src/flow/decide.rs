@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::backoff::Jitter;
-use crate::target::{Reaction, Refusal};
+use crate::target::{Reaction, Refusal, Trouble};
 
 /// The verdict on a refused message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum Verdict {
     /// It goes to `dead`.
     Bury { attempts: u32, reason: String },
     /// It waits for its destination; nobody counts this against it.
-    Park { reason: String },
+    Park { trouble: Trouble, reason: String },
     /// It is sent again with fewer others, or alone, before anything is said about it.
     Suspect,
 }
@@ -31,7 +31,7 @@ pub(super) fn decide(
     let Refusal { reaction, reason } = refusal;
     let attempts = attempts + 1;
     match reaction {
-        Reaction::Park => Verdict::Park { reason },
+        Reaction::Park(trouble) => Verdict::Park { trouble, reason },
         Reaction::Suspect if !single => Verdict::Suspect,
         // Refused alone: the batch is not to blame.
         Reaction::Suspect | Reaction::Bury => Verdict::Bury { attempts, reason },
@@ -58,7 +58,8 @@ mod tests {
     #[test]
     fn each_reaction_has_its_verdict() {
         assert!(matches!(verdict(Reaction::Retry, 0, false), Verdict::Retry { attempts: 1, .. }));
-        assert!(matches!(verdict(Reaction::Park, 9, false), Verdict::Park { .. }), "never counted");
+        let park = Reaction::Park(Trouble::Refuses);
+        assert!(matches!(verdict(park, 9, false), Verdict::Park { .. }), "never counted");
         assert!(matches!(verdict(Reaction::Retry, 2, false), Verdict::Bury { attempts: 3, .. }));
         assert!(matches!(verdict(Reaction::Bury, 0, false), Verdict::Bury { attempts: 1, .. }));
         assert_eq!(verdict(Reaction::Suspect, 0, false), Verdict::Suspect);

@@ -36,6 +36,8 @@ pub(super) struct RetryState {
     pub(super) replay: Option<Uuid>,
     /// The destination that it was parked for.
     pub(super) parked: Option<Arc<str>>,
+    /// The rows of its key behind it wait until it is delivered.
+    pub(super) head: bool,
 }
 
 impl Item {
@@ -67,6 +69,7 @@ impl Item {
                 holds: row.holds,
                 replay: row.replay,
                 parked: row.parked,
+                head: row.head,
             })),
             sequence: 0,
             suspect: false,

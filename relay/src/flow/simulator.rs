@@ -15,13 +15,15 @@ use crate::ledger::{Class, Due, Mark};
 use crate::message::Parts;
 use crate::range::{IdRange, RangeSet};
 use crate::route::Destination;
-use crate::target::{Broken, Event, Reaction, Refusal, Ticket};
+use crate::target::{Broken, Event, Reaction, Refusal, Ticket, Trouble};
 
 /// Schedules in the normal run.
 const SCHEDULES: u64 = 100_000;
 const STEPS: usize = 160;
 const DRAIN_STEPS: usize = 40_000;
 const PARTITIONS: usize = 3;
+/// The wire of probes, where they go beside the others and in no order with them.
+const SIDE: usize = PARTITIONS;
 /// The cap of the ledger's gaps: low, so that schedules reach it.
 const GAPS: usize = 2;
 /// Parked rows that one mark releases: few, so that schedules need several.
@@ -124,6 +126,8 @@ struct World {
     faults: bool,
     order: Order,
     on_poison: OnPoison,
+    /// Probes have a wire of their own.
+    aside: bool,
     /// A message that ends the process whenever it is sent.
     killer: Option<i64>,
     /// When this life began.
@@ -170,7 +174,8 @@ impl World {
         let on_poison =
             if rng.draw().is_multiple_of(2) { OnPoison::Skip } else { OnPoison::HoldKey };
         let killer = rng.draw();
-        let flow = Self::flow(&Database::default(), vec![], seed, order, on_poison);
+        let aside = rng.draw().is_multiple_of(2);
+        let flow = Self::flow(&Database::default(), vec![], seed, order, on_poison, aside);
         Self {
             rng,
             step: 0,
@@ -179,6 +184,7 @@ impl World {
             faults: true,
             order,
             on_poison,
+            aside,
             killer: killer.is_multiple_of(4).then_some(5),
             began: 0,
             missing: BTreeSet::new(),
@@ -192,8 +198,8 @@ impl World {
             marking: None,
             committed: None,
             connected: false,
-            wires: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
-            zombies: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
+            wires: (0..=SIDE).map(|_| VecDeque::new()).collect(),
+            zombies: (0..=SIDE).map(|_| VecDeque::new()).collect(),
             answers: VecDeque::new(),
             delivered: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -212,11 +218,14 @@ impl World {
         seed: u64,
         order: Order,
         on_poison: OnPoison,
+        aside: bool,
     ) -> Flow {
         let policy = Policy {
             order,
             on_poison,
             probe_backoff: Backoff { min: MS, max: MS * 100 },
+            retry_backoff: Backoff { min: MS, max: MS * 100 },
+            probes_aside: aside,
             window_messages_max: 6,
             attempts_max: 4,
             straggler_after: Duration::from_millis(40),
@@ -457,7 +466,10 @@ impl World {
                 .message
                 .key()
                 .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
-            let partition = usize::try_from(hash).unwrap() % PARTITIONS;
+            let partition = match self.aside && submission.probe {
+                true => SIDE,
+                false => usize::try_from(hash).unwrap() % PARTITIONS,
+            };
             self.say(|| format!("send {id}, ticket {}", submission.ticket));
             // Of what earlier lives sent (also in the step in which they ended), only so many rows say so as
             // they may have had in flight.
@@ -499,7 +511,7 @@ impl World {
     }
 
     fn broker(&mut self) {
-        let partition = usize::try_from(self.below(PARTITIONS as u64)).unwrap();
+        let partition = usize::try_from(self.below(SIDE as u64 + 1)).unwrap();
         if self.chance(40)
             && let Some(wire) = self.zombies[partition].pop_front()
         {
@@ -509,7 +521,7 @@ impl World {
         let missing = self.missing.contains(topic(wire.id));
         if missing || self.faults && self.refusals && self.chance(15) {
             let reaction = match self.below(4) {
-                _ if missing => Reaction::Park,
+                _ if missing => Reaction::Park(self.trouble()),
                 1 => Reaction::Bury,
                 2 => Reaction::Suspect,
                 _ => Reaction::Retry,
@@ -521,6 +533,16 @@ impl World {
         } else {
             self.deliver(&wire);
             self.answers.push_back(Event::Confirmed(wire.ticket));
+        }
+    }
+
+    fn trouble(&mut self) -> Trouble {
+        match self.below(6) {
+            0 => Trouble::Unlooked,
+            1 => Trouble::Untried,
+            2 => Trouble::Unroutable,
+            3 | 4 => Trouble::Refuses,
+            _ => Trouble::Missing,
         }
     }
 
@@ -646,13 +668,15 @@ impl World {
         }
         match self.below(20) {
             0..4 => self.lose_connection(None),
-            6..9 => {
+            6..=8 => {
                 let topic = TOPICS[usize::try_from(self.below(3)).unwrap()];
                 if !self.missing.remove(topic) {
                     self.missing.insert(topic);
                 }
             }
-            4 if self.refusals => self.lose_connection(Some(Reaction::Park)),
+            4 if self.refusals => self.lose_connection(Some(Reaction::Retry)),
+            // The channel ends over a destination: nobody is blamed.
+            10 => self.lose_connection(Some(Reaction::Park(Trouble::Missing))),
             5 => self.crash(),
             _ => {}
         }
@@ -677,14 +701,15 @@ impl World {
                 self.refused(id, sent);
             }
         }
-        for partition in 0..PARTITIONS {
+        for partition in 0..=SIDE {
             let arrived = self.below(4);
             for n in 0..u64::MAX {
                 let Some(wire) = self.wires[partition].pop_front() else { break };
-                if suspect.is_some() {
+                let blamed = suspect.is_some_and(|reaction| !matches!(reaction, Reaction::Park(_)));
+                if blamed {
                     self.refused(wire.id, wire.step);
                 }
-                if n < arrived && suspect.is_none() {
+                if n < arrived && !blamed {
                     self.deliver(&wire);
                 }
             }
@@ -722,7 +747,7 @@ impl World {
         let routes = if self.chance(30) { 1 - self.db.routes } else { self.db.routes };
         let unrouted = self.db.begin_routes(routes);
         self.confirmed.clear();
-        self.flow = Self::flow(&self.db, unrouted, seed, self.order, self.on_poison);
+        self.flow = Self::flow(&self.db, unrouted, seed, self.order, self.on_poison, self.aside);
         self.hi = self.db.ledger.last().map_or(0, |range| range.end - 1);
         self.unseen = self.db.ledger.gaps(1..self.hi + 1);
         self.unseen.union(&self.db.holes);
@@ -784,14 +809,19 @@ fn unpark(retry: &mut BTreeMap<i64, Retry>, mark: &mut Mark) {
         let rows = retry.values_mut().filter(|row| waits(row, name)).take(RELEASED_ROWS_MAX);
         rows.map(|row| row.due = Due::In(MS)).count() == RELEASED_ROWS_MAX
     });
-    mark.probes.retain(|name| {
+    for probe in &mut mark.probes {
         let is_head = |id: &i64, row: &Retry| {
             !row.holds || !retry.range(..id).any(|(_, r)| r.holds && r.key == row.key)
         };
-        let found = retry.iter().find(|(id, row)| waits(row, name) && is_head(id, row));
-        let found = found.map(|(id, _)| *id);
-        found.and_then(|id| retry.get_mut(&id)).map(|row| row.due = Due::In(MS)).is_none()
-    });
+        let wanted = usize::try_from(probe.rows).unwrap();
+        let found =
+            retry.iter().filter(|(id, row)| waits(row, &probe.destination) && is_head(id, row));
+        let found: Vec<i64> = found.map(|(id, _)| *id).take(wanted).collect();
+        probe.found = u32::try_from(found.len()).unwrap();
+        for id in found {
+            retry.entry(id).and_modify(|row| row.due = Due::In(MS));
+        }
+    }
 }
 
 fn topic(id: i64) -> &'static str {

@@ -2,7 +2,7 @@
 
 use rdkafka::types::RDKafkaErrorCode as Code;
 
-use crate::target::Reaction;
+use crate::target::{Reaction, Trouble};
 
 /// What an error of a delivery, or of handing a message to librdkafka, calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,8 @@ pub(super) fn classify(code: Code) -> Verdict {
         | Code::UnknownTopicOrPartition
         | Code::UnknownPartition
         | Code::UnknownTopicId
-        | Code::InvalidTopic
-        | Code::TopicAuthorizationFailed => Verdict::Refuse(Reaction::Park),
+        | Code::InvalidTopic => Verdict::Refuse(Reaction::Park(Trouble::Missing)),
+        Code::TopicAuthorizationFailed => Verdict::Refuse(Reaction::Park(Trouble::Forbidden)),
 
         // A batch is refused as a whole, whichever of its messages is to blame.
         Code::MessageSizeTooLarge
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn every_code_has_its_verdict() {
-        let table: [(&[Code], Verdict); 6] = [
+        let table: [(&[Code], Verdict); 7] = [
             (&[Code::QueueFull], Full),
             (&[Code::PurgeQueue, Code::PurgeInflight], Purged),
             (
@@ -118,10 +118,10 @@ mod tests {
                     Code::UnknownPartition,
                     Code::UnknownTopicId,
                     Code::InvalidTopic,
-                    Code::TopicAuthorizationFailed,
                 ],
-                Refuse(Reaction::Park),
+                Refuse(Reaction::Park(Trouble::Missing)),
             ),
+            (&[Code::TopicAuthorizationFailed], Refuse(Reaction::Park(Trouble::Forbidden))),
             (
                 &[
                     Code::MessageSizeTooLarge,
