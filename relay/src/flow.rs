@@ -133,6 +133,8 @@ pub struct Flow {
     refused: RefusedRows,
     parked: Parked,
     waiting: Waiting,
+    /// Ends of the channel over a destination, in a row, and what was confirmed at the last.
+    destination_ends: (u32, u64),
     careful: Careful,
     stragglers: Stragglers,
     /// The highest id that a predecessor may have sent, and how many it may have sent in vain.
@@ -197,6 +199,7 @@ impl Flow {
             refused: RefusedRows::default(),
             parked,
             waiting,
+            destination_ends: (0, 0),
             careful: Careful::new(past),
             stragglers: Stragglers::default(),
             takeover,
@@ -273,6 +276,12 @@ impl Flow {
     /// An operator may have changed how many rows stand in `retry`: the next mark counts them.
     pub fn count_retry(&mut self) {
         self.retry_uncounted = true;
+    }
+
+    /// When time alone makes a parked destination due for a probe: then a mark is to be taken.
+    #[must_use]
+    pub fn probe_at(&self) -> Option<Instant> {
+        self.parked.wake_at().filter(|_| self.connected)
     }
 
     /// Whether a mark would write something.

@@ -52,14 +52,25 @@ pub struct Mark {
     /// Parked destinations that work again: what waits for them is made due, some of it by each mark.
     /// Once committed, those for which more waits.
     pub releases: Vec<Arc<str>>,
-    /// Parked destinations that another row must probe. Once committed, those that no row waits for.
-    pub probes: Vec<Arc<str>>,
+    /// Parked destinations that rows must probe. Once committed, each says how many rows it has found.
+    pub probes: Vec<Probe>,
     /// Routes that rows wait for. Once committed, with how many do.
     pub counts: Vec<(Arc<str>, u64)>,
     /// The rows of `retry` are to be counted.
     pub count_retry: bool,
     /// Once committed, how many they are.
     pub retry_rows: Option<u64>,
+}
+
+/// Rows of a parked destination that are made due, so that they try it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Probe {
+    /// The destination.
+    pub destination: Arc<str>,
+    /// How many.
+    pub rows: u32,
+    /// How many there were.
+    pub found: u32,
 }
 
 impl Mark {

@@ -30,7 +30,7 @@ pub use neighbour::{Neighbour, Neighbours};
 
 use crate::board::{Board, State};
 use crate::cause::Cause;
-use crate::config::{DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
+use crate::config::{BrokerConfig, DatabaseConfig, LeaseConfig, SourceConfig, TargetConfig};
 use crate::flow::{Backoff, Begin, Flow, Policy};
 use crate::ledger::progress::Progress;
 use crate::membership::{Led, Member};
@@ -94,6 +94,7 @@ impl Context {
                 min: target.retry_backoff_min,
                 max: target.outage_backoff_max,
             },
+            probes_aside: matches!(target.broker, BrokerConfig::Amqp(_)),
             confirm_timeout: target.confirm_timeout,
             straggler_after: target.straggler_after,
             stragglers_max: target.stragglers_max,

@@ -57,7 +57,7 @@ impl RouteConfig {
     #[must_use]
     pub fn absent(&self, message: &Message) -> Option<Absent> {
         let (places, headers) = match &self.destination {
-            Destination::Amqp { exchange, routing_key, headers } => {
+            Destination::Amqp { exchange, routing_key, headers, .. } => {
                 (vec![exchange, routing_key], headers)
             }
             Destination::Kafka { topic, headers } => (vec![topic], headers),
@@ -102,6 +102,9 @@ pub enum Destination {
         routing_key: Template,
         /// Further headers; one of the same name as a header of the row replaces it.
         headers: Vec<(String, Template)>,
+        /// Whether RabbitMQ returns what no queue is bound for. Without it such a message is confirmed
+        /// and lost.
+        mandatory: bool,
     },
     /// Apache Kafka.
     Kafka {

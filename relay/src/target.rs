@@ -34,6 +34,9 @@ pub struct Submission {
     pub resent: Option<Resent>,
     /// The replay it belongs to: the header `x-outbox-replay`.
     pub replay: Option<Uuid>,
+    /// It is sent to find out whether its parked destination works again. A target that cannot tell
+    /// beforehand sends it where a refusal harms no other message.
+    pub probe: bool,
 }
 
 /// What became of the messages that were submitted.
@@ -60,8 +63,8 @@ pub struct Refusal {
 /// The reaction a refusal calls for; decided by one `classify` next to each client library.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Reaction {
-    /// This destination is missing or forbidden: later, no blame on the message.
-    Park,
+    /// This destination is in trouble: later, no blame on the message.
+    Park(Trouble),
     /// This message, later. Anything unknown.
     Retry,
     /// This message, later, as often as it takes: the broker failed, and not because of it.
@@ -112,13 +115,63 @@ impl Setting {
     }
 }
 
+/// What is wrong with a destination. It decides how much of it waits, and when it is tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The exchange or the topic does not exist, or the broker does not show it to this user.
+    Missing,
+    /// This user may not write to the exchange, or to the topic.
+    Forbidden,
+    /// This user may not write to the exchange with this routing key.
+    ForbiddenKey,
+    /// Nothing was sent: the target has still to ask the broker whether the exchange exists, and
+    /// asks about others first.
+    Unlooked,
+    /// Nothing was sent: the broker refused another routing key of this exchange, so each one is
+    /// tried alone first.
+    Untried,
+    /// No queue is bound there.
+    Unroutable,
+    /// A queue behind it refuses messages. Queues beside it got them: each try is a copy for those.
+    Refuses,
+    /// The broker gave no answer in time, on a channel that carried this message alone.
+    Silent,
+    /// A setting of the destination refuses what is sent there.
+    Setting,
+    /// The exchange returns what it delivers later: each try would be a copy, and none would be
+    /// confirmed. The operator has to change the route.
+    Delays,
+}
+
+impl Trouble {
+    /// Whether every routing key of the exchange waits.
+    #[must_use]
+    pub fn is_of_the_exchange(self) -> bool {
+        matches!(self, Self::Missing | Self::Forbidden | Self::Unlooked)
+    }
+
+    /// Whether the exchange is there and may be written to: what is wrong lies behind it.
+    #[must_use]
+    pub fn proves_the_exchange(self) -> bool {
+        matches!(self, Self::ForbiddenKey | Self::Unroutable | Self::Refuses | Self::Delays)
+    }
+
+    /// Whether the broker was asked about the destination at all.
+    #[must_use]
+    pub fn is_tried(self) -> bool {
+        !matches!(self, Self::Unlooked | Self::Untried)
+    }
+}
+
 /// A loss of the connection (or channel) with everything in flight on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Broken {
     /// For people.
     pub reason: String,
-    /// True if one of the messages in flight may have caused it (a channel closed by 404, 403, 406):
-    /// then they are sent again one by one until the culprit shows itself. False for an outage.
+    /// `None` for an outage: no message in flight has caused it. `Park`: the destination of one of
+    /// them has, and the target knows enough by now to refuse that one before it is published.
+    /// Otherwise one of them has (a channel closed by 406): they are sent again in ever smaller
+    /// groups until the culprit shows itself.
     pub suspect: Option<Reaction>,
 }
 

@@ -186,7 +186,7 @@ fn a_route_with_an_unknown_key() {
     let route = "[{ topic = \"*\", exchange = \"e\", routing = \"k\" }]";
     assert_snapshot!(folder().refused(&[("OUTBOX_RELAY__TARGET__ORDERS__ROUTE", route)]), @"
     environment variable OUTBOX_RELAY__TARGET__ORDERS__ROUTE: target.orders.route[0].routing: unknown key
-    hint: known keys here: topic, type, exchange, routing_key, kafka_topic, headers
+    hint: known keys here: topic, type, exchange, routing_key, mandatory, kafka_topic, headers
     ");
 }
 

@@ -128,6 +128,7 @@ pub(super) fn route(exchange: &str, headers: Vec<(String, Template)>) -> RouteCo
             exchange: exchange.parse().unwrap(),
             routing_key: "{{ topic }}".parse().unwrap(),
             headers,
+            mandatory: true,
         },
     }
 }

@@ -1,11 +1,11 @@
 //! What can go wrong at RabbitMQ, and what the target makes of it.
 
 use futures_util::FutureExt;
-use lapin::options::QueueDeclareOptions;
+use lapin::options::{ExchangeDeleteOptions, QueueBindOptions, QueueDeclareOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use outbox_relay::config::AmqpConfig;
 use outbox_relay::message::Parts;
-use outbox_relay::target::{ConnectError, Reaction, Target};
+use outbox_relay::target::{ConnectError, Reaction, Refusal, Submission, Target, Trouble};
 
 use super::amqp::{self, Rabbit};
 use super::driver::Driver;
@@ -14,11 +14,10 @@ use super::unique;
 use crate::support::instance::{Instance, Kind};
 use crate::support::patience::wait_for;
 
-/// GIVEN good rows around one for an exchange that does not exist WHEN the broker closes the channel
-/// THEN one of those in flight is the suspect, to be parked, and none of them is refused; and the
-/// good ones pass on the next connection.
+/// GIVEN good rows around one for an exchange that does not exist WHEN they are submitted THEN that one
+/// is refused and nothing is taken along: it was never published.
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_exchange_closes_the_channel() {
+async fn a_missing_exchange_takes_nothing_along() {
     let rabbit = Rabbit::new("fault", "classic").await;
     let missing = unique("missing");
     let routes = vec![amqp::route(&rabbit.exchange, vec![]), amqp::route(&missing, vec![])];
@@ -28,29 +27,122 @@ async fn a_missing_exchange_closes_the_channel() {
         submission.route = usize::from(id == 100);
         driver.submit(submission);
     }
-    let broken = driver.broken().await;
-    assert_eq!(broken.suspect, Some(Reaction::Park));
+    driver.settle().await;
+    assert_eq!(driver.outcomes.confirmed.len(), 199);
     let words = format!("404 NOT_FOUND - no exchange '{missing}' in vhost '/'");
-    assert_eq!(broken.reason, words);
-    assert_eq!(driver.outcomes.refused, []);
-    assert!(driver.outcomes.confirmed.iter().all(|&id| id < 100), "confirmed behind the culprit");
-
-    // Alone it is sure to be the culprit.
-    driver.target.disconnect().await;
-    driver.reconnect().await;
-    let mut alone = submission(parts(100, "good.a"));
-    alone.route = 1;
-    driver.submit(alone);
-    assert_eq!(driver.broken().await.suspect, Some(Reaction::Park));
-
-    driver.target.disconnect().await;
-    driver.reconnect().await;
-    let good = (101..=200).map(|id| submission(parts(id, "good.a")));
-    driver.publish_all(good, 1_000).await;
-    assert_eq!(driver.outcomes.confirmed.len(), 100);
+    let refusal = Refusal { reaction: Reaction::Park(Trouble::Missing), reason: words };
+    assert_eq!(driver.outcomes.refused, [(100, refusal)]);
+    assert_eq!(rabbit.rows().await.len(), 199, "each once");
 }
 
-/// GIVEN a queue at its limit that rejects WHEN rows are nacked THEN they are to be sent again later.
+/// GIVEN an exchange that is known WHEN it is deleted under the traffic THEN the channel ends once,
+/// nobody is blamed, and from then on what goes there is refused without an end.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_exchange_ends_the_channel_once() {
+    let rabbit = Rabbit::new("fault", "classic").await;
+    let doomed = Rabbit::new("doomed", "classic").await;
+    let routes = vec![amqp::route(&rabbit.exchange, vec![]), amqp::route(&doomed.exchange, vec![])];
+    let mut driver = Driver::connect(amqp::target(amqp::config(), routes)).await;
+    let to_doomed = |id| Submission { route: 1, ..submission(parts(id, "good.a")) };
+    driver.publish_all([submission(parts(1, "good.a")), to_doomed(2)], 10).await;
+    assert_eq!(driver.outcomes.confirmed.len(), 2);
+
+    let options = ExchangeDeleteOptions::default();
+    let name = doomed.exchange.as_str();
+    doomed.channel.exchange_delete(name.into(), options).await.expect("it is deleted");
+    driver.submit(to_doomed(3));
+    assert_eq!(driver.broken().await.suspect, Some(Reaction::Park(Trouble::Missing)));
+    driver.target.disconnect().await;
+    driver.reconnect().await;
+    let again = [to_doomed(3), submission(parts(4, "good.a")), to_doomed(5)];
+    driver.publish_all(again, 10).await;
+    assert_eq!(driver.outcomes.confirmed, [4]);
+    let refused: Vec<_> = driver.outcomes.refused.iter().map(|(id, r)| (*id, r.reaction)).collect();
+    let missing = Reaction::Park(Trouble::Missing);
+    assert_eq!(refused, [(3, missing), (5, missing)]);
+}
+
+/// GIVEN a probe for a destination in each state WHEN it is submitted among others THEN it is tried
+/// alone, and its answer is its own.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_probe_harms_nobody() {
+    let rabbit = Rabbit::new("probe", "classic").await;
+    let missing = unique("missing");
+    let routes = vec![amqp::route(&rabbit.exchange, vec![]), amqp::route(&missing, vec![])];
+    let mut driver = Driver::connect(amqp::target(amqp::config(), routes)).await;
+    let probe =
+        |id, topic, route| Submission { probe: true, route, ..submission(parts(id, topic)) };
+    for id in 1..=100 {
+        driver.submit(match id {
+            50 => probe(id, "good.a", 1),
+            60 => probe(id, "bad", 0),
+            70 => probe(id, "good.b", 0),
+            _ => submission(parts(id, "good.a")),
+        });
+    }
+    driver.settle().await;
+    assert_eq!(driver.outcomes.confirmed.len(), 98);
+    driver.outcomes.refused.sort_by_key(|(id, _)| *id);
+    let refused: Vec<_> = driver.outcomes.refused.iter().map(|(id, r)| (*id, r.reaction)).collect();
+    let park = |trouble| Reaction::Park(trouble);
+    assert_eq!(refused, [(50, park(Trouble::Missing)), (60, park(Trouble::Unroutable))]);
+    let mut rows = rabbit.rows().await;
+    rows.sort_unstable();
+    assert!(rows.into_iter().eq((1..=100).filter(|id| ![50, 60].contains(id))));
+}
+
+/// GIVEN a thousand missing exchanges among good rows WHEN they are submitted THEN every good row is
+/// confirmed, the others are refused, the broker was asked about few, and the channel has not ended.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_thousand_missing_exchanges_end_no_channel() {
+    let rabbit = Rabbit::new("flood", "classic").await;
+    let routes = vec![amqp::route(&rabbit.exchange, vec![]), amqp::route("{{ topic }}", vec![])];
+    let mut driver = Driver::connect(amqp::target(amqp::config(), routes)).await;
+    let prefix = unique("nx");
+    for id in 1..=2_000 {
+        let good = id % 2 == 0;
+        let topic = if good { "good.a".to_owned() } else { format!("{prefix}.{id}") };
+        let row = Parts { key: None, ..parts(id, &topic) };
+        driver.submit(Submission { route: usize::from(!good), ..submission(row) });
+    }
+    driver.settle().await;
+    driver.outcomes.confirmed.sort_unstable();
+    assert!(driver.outcomes.confirmed.iter().copied().eq((1..=1_000).map(|n| 2 * n)));
+    let missing = |r: &Refusal| r.reaction == Reaction::Park(Trouble::Missing);
+    let asked = driver.outcomes.refused.iter().filter(|(_, refusal)| missing(refusal)).count();
+    assert!((1..500).contains(&asked), "{asked}");
+    assert_eq!(driver.outcomes.refused.len(), 1_000);
+    assert_eq!(rabbit.rows().await.len(), 1_000, "each once");
+}
+
+/// GIVEN rows of one key, the first of them to an exchange that nothing is known of yet WHEN they are
+/// submitted THEN they enter in their order.
+#[tokio::test(flavor = "multi_thread")]
+async fn i3_a_row_that_waits_for_a_look_holds_its_key() {
+    let rabbit = Rabbit::new("order", "classic").await;
+    let routes = vec![
+        amqp::route(&rabbit.exchange, vec![]),
+        // The same exchange by another way: it has to be looked for.
+        amqp::route("{{ headers.to }}", vec![]),
+    ];
+    let other = Rabbit::new("order", "classic").await;
+    let bind = QueueBindOptions::default();
+    let (queue, exchange) = (rabbit.queue.as_str(), other.exchange.as_str());
+    let none = FieldTable::default();
+    let bound = other.channel.queue_bind(queue.into(), exchange.into(), "#".into(), bind, none);
+    bound.await.expect("a binding");
+    let mut driver = Driver::connect(amqp::target(amqp::config(), routes)).await;
+    driver.publish_all([submission(parts(1, "good.a"))], 10).await;
+    let headers = format!(r#"{{"to": "{exchange}"}}"#);
+    for id in 2..=100 {
+        let row = Parts { key: Some("k"), headers: Some(&headers), ..parts(id, "good.a") };
+        driver.submit(Submission { route: usize::from(id % 7 == 2), ..submission(row) });
+    }
+    driver.settle().await;
+    assert!(rabbit.rows().await.into_iter().eq(1..=100));
+}
+
+/// GIVEN a queue at its limit that rejects WHEN rows are nacked THEN that is the destination's trouble.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_nacks() {
     let mut full = Rabbit::new("fault", "classic").await;
@@ -65,7 +157,8 @@ async fn a_full_queue_nacks() {
     assert_eq!(driver.outcomes.confirmed.len() + driver.outcomes.refused.len(), 100);
     assert!(driver.outcomes.refused.len() > 50, "{}", driver.outcomes.refused.len());
     for (_, refusal) in &driver.outcomes.refused {
-        assert_eq!((refusal.reaction, &*refusal.reason), (Reaction::Retry, "nacked by the broker"));
+        assert_eq!(refusal.reaction, Reaction::Park(Trouble::Refuses));
+        assert!(refusal.reason.contains("look at its length limit"), "{}", refusal.reason);
     }
 }
 
@@ -120,7 +213,7 @@ async fn a_broker_in_trouble() {
     broker.start_again().await;
     driver.reconnect().await;
     driver.publish_all([submission(parts(1, "nowhere"))], 1).await;
-    assert_eq!(driver.outcomes.refused[0].1.reaction, Reaction::Park);
+    assert_eq!(driver.outcomes.refused[0].1.reaction, Reaction::Park(Trouble::Unroutable));
 }
 
 /// `connection.blocked` is no event: nothing comes until it is over, and then everything does.

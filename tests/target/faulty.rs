@@ -49,7 +49,7 @@ async fn a_lost_reply_leaves_the_row_at_the_broker() {
 async fn a_broken_connection_comes_before_the_row() {
     let faults = Faults::default();
     let (rabbit, mut driver) = driver(&faults).await;
-    let broken = Broken { reason: "scripted".into(), suspect: Some(Reaction::Park) };
+    let broken = Broken { reason: "scripted".into(), suspect: Some(Reaction::Retry) };
     faults.on(2, Fault::Break(broken.clone()));
     driver.publish_all([submission(parts(1, "good.a"))], 10).await;
     driver.submit(submission(parts(2, "good.a")));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use outbox_relay::config::KafkaConfig;
 use outbox_relay::message::Parts;
-use outbox_relay::target::{ConnectError, Reaction, Setting, Target};
+use outbox_relay::target::{ConnectError, Reaction, Setting, Target, Trouble};
 
 use super::driver::Driver;
 use super::kafka::{self, Kafka};
@@ -28,7 +28,7 @@ async fn an_unknown_topic_parks_its_rows_only() {
     assert_eq!(driver.outcomes.confirmed.len(), 90);
     assert_eq!(driver.outcomes.refused.len(), 10);
     for (row, refusal) in &driver.outcomes.refused {
-        assert_eq!((row % 10, refusal.reaction), (0, Reaction::Park));
+        assert_eq!((row % 10, refusal.reaction), (0, Reaction::Park(Trouble::Missing)));
         assert!(refusal.reason.contains(&absent.topic), "{}", refusal.reason);
     }
     absent.create(&[]).await;

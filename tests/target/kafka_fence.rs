@@ -3,7 +3,7 @@
 use outbox_relay::config::{KafkaConfig, KafkaFence};
 use outbox_relay::message::Parts;
 use outbox_relay::target::kafka::KafkaTarget;
-use outbox_relay::target::{Reaction, Target};
+use outbox_relay::target::{Reaction, Target, Trouble};
 
 use super::driver::Driver;
 use super::fence;
@@ -57,7 +57,7 @@ async fn a_refused_row_spoils_nothing_but_a_transaction() {
     driver.publish_all([submission(parts(102, "a"))], 1).await;
 
     let refused = driver.outcomes.refused.iter().map(|(row, refusal)| (*row, refusal.reaction));
-    let parked = (1..=10).map(|n| (n * 10, Reaction::Park));
+    let parked = (1..=10).map(|n| (n * 10, Reaction::Park(Trouble::Missing)));
     let expected: Vec<_> = parked.chain([(101, Reaction::Suspect)]).collect();
     assert_eq!(refused.collect::<Vec<_>>(), expected);
     let good = (1..=100).filter(|id| id % 10 != 0).chain([102]);

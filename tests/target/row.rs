@@ -28,5 +28,5 @@ pub(super) fn parts<'a>(id: i64, topic: &'a str) -> Parts<'a> {
 /// A submission without a ticket: the driver gives it one.
 pub(super) fn submission(parts: Parts<'_>) -> Submission {
     let message = Message::new(parts);
-    Submission { ticket: 0, message, route: 0, resent: None, replay: None }
+    Submission { ticket: 0, message, route: 0, resent: None, replay: None, probe: false }
 }

@@ -2,7 +2,7 @@
 
 use lapin::BasicProperties;
 use lapin::options::{BasicPublishOptions, ConfirmSelectOptions};
-use outbox_relay::target::Reaction;
+use outbox_relay::target::{Reaction, Trouble};
 
 use super::amqp::Rabbit;
 use super::driver::Driver;
@@ -28,7 +28,7 @@ async fn every_nth_is_unroutable(queue_type: &str, n: i64) {
     let confirmed = driver.outcomes.confirmed.iter().copied();
     assert!(confirmed.eq(rows.clone().filter(|&id| !bad(id))), "n = {n}");
     for (_, refusal) in &driver.outcomes.refused {
-        assert_eq!(refusal.reaction, Reaction::Park);
+        assert_eq!(refusal.reaction, Reaction::Park(Trouble::Unroutable));
         assert_eq!(
             refusal.reason,
             format!("unroutable: 312 NO_ROUTE, exchange `{}`, routing key `bad`", rabbit.exchange)

@@ -87,7 +87,14 @@ pub(super) fn message(id: i64) -> Message {
 }
 
 pub(super) fn submission(id: i64) -> Submission {
-    Submission { ticket: 1, message: message(id), route: 0, resent: None, replay: None }
+    Submission {
+        ticket: 1,
+        message: message(id),
+        route: 0,
+        resent: None,
+        replay: None,
+        probe: false,
+    }
 }
 
 pub(super) fn route(topic: &str) -> RouteConfig {

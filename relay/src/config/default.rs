@@ -147,6 +147,9 @@ pub const DEFAULT_KAFKA_FENCE: KafkaFence = KafkaFence::Off;
 /// retention deletes first; the time of sending is always a new one. The row's own is in a header.
 pub const DEFAULT_KAFKA_TIMESTAMP: KafkaTimestamp = KafkaTimestamp::Sent;
 
+/// A message that no queue is bound for comes back and waits, instead of being confirmed and lost.
+pub const DEFAULT_MANDATORY: bool = true;
+
 /// What a topic exchange routes by.
 pub const DEFAULT_ROUTING_KEY: &str = "{{ topic }}";
 

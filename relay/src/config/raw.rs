@@ -20,7 +20,7 @@ pub(super) enum Scalar {
     Text(String),
     Integer(i128),
     Float,
-    Boolean,
+    Boolean(bool),
     Table,
     Array,
 }
@@ -32,7 +32,7 @@ impl Scalar {
             Self::Text(_) => "text",
             Self::Integer(_) => "a whole number",
             Self::Float => "a decimal number",
-            Self::Boolean => "a boolean",
+            Self::Boolean(_) => "a boolean",
             Self::Table => "a table",
             Self::Array => "an array",
         }
@@ -194,6 +194,7 @@ pub(super) struct RawRoute {
     // amqp
     pub(super) exchange: Setting,
     pub(super) routing_key: Setting,
+    pub(super) mandatory: Setting,
     // kafka
     pub(super) kafka_topic: Setting,
     // both
@@ -227,8 +228,8 @@ impl<'de> Deserialize<'de> for Scalar {
                 Ok(Scalar::Float)
             }
 
-            fn visit_bool<E>(self, _: bool) -> Result<Scalar, E> {
-                Ok(Scalar::Boolean)
+            fn visit_bool<E>(self, boolean: bool) -> Result<Scalar, E> {
+                Ok(Scalar::Boolean(boolean))
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Scalar, A::Error> {

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use super::default::DEFAULT_ROUTING_KEY;
+use super::default::{DEFAULT_MANDATORY, DEFAULT_ROUTING_KEY};
 use super::raw::{RawRoute, RawTarget, Scalar, Setting};
 use super::section::Section;
 use super::target::Kind;
@@ -62,8 +62,14 @@ fn amqp(raw: &RawRoute, s: &mut Section<'_>) -> Option<Destination> {
         None => Template::parse(DEFAULT_ROUTING_KEY).ok(),
         written => short_string(s, "routing_key", written),
     };
+    if let Some(name) = exchange.as_ref().and_then(Template::constant)
+        && name.contains(['\r', '\n'])
+    {
+        s.refuse("exchange", "has a line break", "RabbitMQ has no exchange of such a name");
+    }
+    let mandatory = s.flag("mandatory", &raw.mandatory, DEFAULT_MANDATORY);
     let headers = headers(raw, s);
-    Some(Destination::Amqp { exchange: exchange?, routing_key: routing_key?, headers })
+    Some(Destination::Amqp { exchange: exchange?, routing_key: routing_key?, headers, mandatory })
 }
 
 fn kafka(raw: &RawRoute, s: &mut Section<'_>) -> Option<Destination> {
@@ -114,7 +120,11 @@ fn headers(raw: &RawRoute, s: &mut Section<'_>) -> Vec<(String, Template)> {
 
 /// Keys that belong to the other kind of target.
 fn refuse_other_kind(raw: &RawRoute, kind: Kind, s: &mut Section<'_>) {
-    let amqp = [("exchange", &raw.exchange), ("routing_key", &raw.routing_key)];
+    let amqp = [
+        ("exchange", &raw.exchange),
+        ("routing_key", &raw.routing_key),
+        ("mandatory", &raw.mandatory),
+    ];
     let kafka = [("kafka_topic", &raw.kafka_topic)];
     let (keys, hint): (&[_], _) = match kind {
         Kind::Amqp => (&kafka, "a route to RabbitMQ has exchange and routing_key"),

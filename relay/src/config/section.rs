@@ -220,6 +220,19 @@ impl<'r> Section<'r> {
         None
     }
 
+    /// `true` or `false`.
+    pub(super) fn flag(&mut self, key: &str, value: &Setting, default: bool) -> bool {
+        match value {
+            None => return default,
+            Some(Scalar::Boolean(flag)) => return *flag,
+            Some(other) => {
+                let reason = format!("expected a boolean, found {}", other.found());
+                self.refuse(key, reason, "write true or false, without quotes");
+            }
+        }
+        default
+    }
+
     /// A file that is there and can be read. A relative path counts from the folder of the
     /// configuration file, whatever folder the relay is started in.
     pub(super) fn file(&mut self, key: &str, value: &Setting) -> Option<PathBuf> {

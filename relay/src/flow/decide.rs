@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::backoff::Jitter;
-use crate::target::{Reaction, Refusal, Setting};
+use crate::target::{Reaction, Refusal, Setting, Trouble};
 
 /// The verdict on a refused message.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(super) enum Verdict {
     /// It goes to `dead`.
     Bury { attempts: u32, reason: String },
     /// It waits for its destination; nobody counts this against it.
-    Park { reason: String },
+    Park { trouble: Trouble, reason: String },
     /// It waits for a setting of its destination, while the rest of it works.
     ParkFor { setting: Setting, reason: String },
     /// It waits for other routes.
@@ -37,7 +37,7 @@ pub(super) fn decide(
     let Refusal { reaction, reason } = refusal;
     let attempts = attempts + 1;
     match reaction {
-        Reaction::Park => Verdict::Park { reason },
+        Reaction::Park(trouble) => Verdict::Park { trouble, reason },
         Reaction::Route => Verdict::Wait { reason },
         Reaction::Innocent => Verdict::Again,
         Reaction::Setting(setting) if single => Verdict::ParkFor { setting, reason },
@@ -68,7 +68,8 @@ mod tests {
     #[test]
     fn each_reaction_has_its_verdict() {
         assert!(matches!(verdict(Reaction::Retry, 0, false), Verdict::Retry { attempts: 1, .. }));
-        assert!(matches!(verdict(Reaction::Park, 9, false), Verdict::Park { .. }), "never counted");
+        let park = Reaction::Park(Trouble::Refuses);
+        assert!(matches!(verdict(park, 9, false), Verdict::Park { .. }), "never counted");
         assert!(matches!(verdict(Reaction::Retry, 2, false), Verdict::Bury { attempts: 3, .. }));
         assert!(matches!(verdict(Reaction::Bury, 0, false), Verdict::Bury { attempts: 1, .. }));
         assert_eq!(verdict(Reaction::Suspect, 0, false), Verdict::Suspect);

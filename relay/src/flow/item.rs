@@ -39,6 +39,8 @@ pub(super) struct RetryState {
     pub(super) replay: Option<Uuid>,
     /// The destination that it was parked for.
     pub(super) parked: Option<Arc<str>>,
+    /// The rows of its key behind it wait until it is delivered.
+    pub(super) head: bool,
 }
 
 impl Item {
@@ -70,6 +72,7 @@ impl Item {
                 holds: row.holds,
                 replay: row.replay,
                 parked: row.parked,
+                head: row.head,
             })),
             sequence: 0,
             suspect: false,

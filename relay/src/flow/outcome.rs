@@ -5,20 +5,16 @@ use std::sync::Arc;
 use super::Flow;
 use super::decide::{Verdict, decide};
 use super::item::Item;
+use super::park::Pauses;
 use crate::config::OnPoison;
 use crate::ledger::{Buried, Class, Due, SetAside};
 use crate::message::Resent;
 use crate::route::Place;
-use crate::target::{Broken, Event, Reaction, Refusal, Ticket};
+use crate::target::{Broken, Event, Reaction, Refusal, Ticket, Trouble};
 
-/// How much of a destination a refusal is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Scope {
-    /// The exchange: its absence ends the channel. (In Kafka there is only the topic.)
-    Whole,
-    /// Exchange and routing key: nothing is bound to them.
-    Full,
-}
+/// Ends of the channel over a destination, with too little confirmed between them, from which on the
+/// target's word is not enough: the culprit is looked for among what was in flight.
+const DESTINATION_ENDS_MAX: u32 = 5;
 
 impl Flow {
     /// An outcome came.
@@ -43,12 +39,12 @@ impl Flow {
             }
         }
         let mut flights = self.window.drain();
-        if let Some(reaction) = broken.suspect {
+        if let Some(reaction) = broken.suspect.filter(|reaction| self.is_about_one(*reaction)) {
             if flights.len() == 1
                 && let Some(flight) = flights.pop()
             {
                 let refusal = Refusal { reaction, reason: broken.reason };
-                self.on_refused(flight.item, refusal, true, Scope::Whole);
+                self.on_refused(flight.item, refusal, true);
             } else {
                 self.trial.refused(flights.len());
             }
@@ -60,6 +56,20 @@ impl Flow {
         }
         // What was waiting to be sent again may have been sent first before some of these.
         self.again.make_contiguous().sort_by_key(|item| item.sequence);
+    }
+
+    /// Whether one of those in flight has to be found. Of a destination the target knows enough to
+    /// refuse its messages the next time, unless that happens again and again.
+    fn is_about_one(&mut self, reaction: Reaction) -> bool {
+        if !matches!(reaction, Reaction::Park(_)) {
+            return true;
+        }
+        let (ends, confirmed) = self.destination_ends;
+        let window = self.policy.window_messages_max as u64;
+        let again = self.counters.confirmed < confirmed.saturating_add(window);
+        let ends = if again { ends + 1 } else { 1 };
+        self.destination_ends = (ends, self.counters.confirmed);
+        ends > DESTINATION_ENDS_MAX
     }
 
     fn on_confirmed(&mut self, ticket: Ticket) {
@@ -75,7 +85,7 @@ impl Flow {
         self.confirmed_sent_at = self.confirmed_sent_at.max(Some(flight.sent_at));
         let item = flight.item;
         if let Some(name) = &item.probe {
-            self.parked.works(name);
+            self.parked.delivered(name);
         }
         self.sent_after_all(item.id(), Some(&item.message));
         match item.retry {
@@ -89,7 +99,7 @@ impl Flow {
     fn on_refusal(&mut self, ticket: Ticket, refusal: Refusal) {
         if let Some(flight) = self.window.take(ticket) {
             let single = flight.item.suspect && self.trial.is_single();
-            self.on_refused(flight.item, refusal, single, Scope::Full);
+            self.on_refused(flight.item, refusal, single);
         } else if let Some(straggler) = self.stragglers.take(ticket) {
             // Its row in `retry` falls due by itself and is read from there.
             self.counters.refused += 1;
@@ -97,7 +107,7 @@ impl Flow {
         }
     }
 
-    fn on_refused(&mut self, mut item: Item, refusal: Refusal, single: bool, scope: Scope) {
+    fn on_refused(&mut self, mut item: Item, refusal: Refusal, single: bool) {
         // What a route asks for, no broker was asked about.
         self.counters.refused += u64::from(refusal.reaction != Reaction::Route);
         let setting = self.parked_setting(&item, refusal.reaction);
@@ -113,15 +123,11 @@ impl Flow {
             // Others were refused alone for that: it need not be.
             Verdict::Suspect => {
                 let (name, reason) = known.expect("the arm before has the rest");
-                self.park(&item, name, reason);
-            }
-            Verdict::Park { reason } => {
-                let name = self.parked_name(&item, scope);
-                self.park(&item, name, reason);
+                self.park_for(&item, name, reason);
             }
             Verdict::ParkFor { setting, reason } => {
                 let place = self.place(&item);
-                self.park(&item, place.setting(setting.as_str()).into(), reason);
+                self.park_for(&item, place.setting(setting.as_str()).into(), reason);
             }
             Verdict::Wait { reason } => {
                 if let Some(name) = item.probe.take() {
@@ -129,6 +135,7 @@ impl Flow {
                 }
                 self.wait_for_route(&item, reason);
             }
+            Verdict::Park { trouble, reason } => self.park(&item, trouble, reason),
             Verdict::Bury { attempts, reason } => {
                 if let Some(name) = item.probe.take() {
                     self.parked.probe_lost(&name);
@@ -169,14 +176,6 @@ impl Flow {
         self.routes[item.route].place(&item.message).unwrap_or_default()
     }
 
-    fn parked_name(&self, item: &Item, scope: Scope) -> Arc<str> {
-        match (&item.probe, scope) {
-            (Some(name), _) => Arc::clone(name),
-            (None, Scope::Whole) => self.place(item).whole.into(),
-            (None, Scope::Full) => self.place(item).full.into(),
-        }
-    }
-
     /// The setting of its destination that is known to refuse such messages.
     fn parked_setting(&self, item: &Item, reaction: Reaction) -> Option<Arc<str>> {
         let Reaction::Setting(setting) = reaction else { return None };
@@ -185,15 +184,47 @@ impl Flow {
         names.find(|name| self.parked.contains(name)).map(Into::into)
     }
 
-    /// What it goes to does not take it: that is not the message's fault.
-    fn park(&mut self, item: &Item, name: Arc<str>, reason: String) {
+    /// The destination is in trouble: that is not the message's fault.
+    fn park(&mut self, item: &Item, trouble: Trouble, reason: String) {
+        let place = self.place(item);
+        let mut probe = item.probe.clone();
+        if let Some(name) = &probe
+            && trouble.proves_the_exchange()
+            && **name == *place.whole
+            && place.whole != place.full
+        {
+            // The exchange is there, and other routing keys may have no such trouble.
+            self.parked.works(name);
+            probe = None;
+        }
+        let name: Arc<str> = match &probe {
+            Some(name) => Arc::clone(name),
+            None if trouble.is_of_the_exchange() => place.whole.into(),
+            None => place.full.into(),
+        };
+        self.park_as(item, name, probe.is_some(), trouble, reason);
+    }
+
+    /// A setting of the destination refuses the message, and the destination takes others.
+    fn park_for(&mut self, item: &Item, name: Arc<str>, reason: String) {
         if let Some(probe) = item.probe.as_ref().filter(|probe| **probe != name) {
             // It is there, but for this.
             self.parked.works(probe);
         }
-        let backoff = self.policy.probe_backoff;
-        let probe = item.probe.as_ref() == Some(&name);
-        let due = self.parked.refused(&name, probe, backoff, &mut self.jitter);
+        let is_probe = item.probe.as_ref() == Some(&name);
+        self.park_as(item, name, is_probe, Trouble::Setting, reason);
+    }
+
+    fn park_as(
+        &mut self,
+        item: &Item,
+        name: Arc<str>,
+        is_probe: bool,
+        trouble: Trouble,
+        reason: String,
+    ) {
+        let pauses = Pauses { probe: self.policy.probe_backoff, copy: self.policy.retry_backoff };
+        let due = self.parked.refused(&name, is_probe, trouble, pauses, &mut self.jitter);
         let row = self.parked_row(item, name, due, Some(reason));
         self.insert_refused(item);
         self.set_aside(item, row);

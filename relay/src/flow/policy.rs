@@ -28,6 +28,8 @@ pub struct Policy {
     pub retry_backoff: Backoff,
     /// Pauses between two probes of a parked destination.
     pub probe_backoff: Backoff,
+    /// Whether the target sends a probe beside the others, and so in no order with them.
+    pub probes_aside: bool,
     /// See `TargetConfig::confirm_timeout`.
     pub confirm_timeout: Duration,
     /// See `TargetConfig::straggler_after`.
@@ -58,6 +60,7 @@ impl Default for Policy {
                 min: DEFAULT_RETRY_BACKOFF_MIN,
                 max: DEFAULT_OUTAGE_BACKOFF_MAX,
             },
+            probes_aside: false,
             confirm_timeout: DEFAULT_CONFIRM_TIMEOUT,
             straggler_after: DEFAULT_STRAGGLER_AFTER,
             stragglers_max: DEFAULT_STRAGGLERS_MAX,

@@ -26,8 +26,9 @@ impl Flow {
         let (message, route) = (item.message.clone(), item.route);
         let resent = item.resent.or_else(|| self.takeover(item.id()));
         let replay = item.retry.as_ref().and_then(|retry| retry.replay);
+        let probe = item.probe.is_some();
         let ticket = self.window.push(item, now);
-        Some(Submission { ticket, message, route, resent, replay })
+        Some(Submission { ticket, message, route, resent, replay, probe })
     }
 
     fn has_room(&self) -> bool {
@@ -245,10 +246,15 @@ impl Flow {
             }
         }
         let Some(name) = self.parked.find(&place).or(setting) else { return false };
-        if waits_for.as_ref() == Some(&name) && self.parked.try_probe(&name) {
-            item.probe = Some(name);
-            return false;
+        if waits_for.as_ref() == Some(&name) {
+            if self.policy.probes_aside && !self.has_key_to_itself(item) {
+                self.parked.postpone(&name);
+            } else if self.parked.try_probe(&name) {
+                item.probe = Some(name);
+                return false;
+            }
         }
+        self.parked.waits(&name);
         let row = self.parked_row(item, name, Due::Never, None);
         if self.may_be_behind_it(item) {
             self.insert_refused(item);
@@ -260,6 +266,13 @@ impl Flow {
     /// Whether later rows of its key may be in hand already, and must not pass it.
     pub(super) fn may_be_behind_it(&self, item: &Item) -> bool {
         item.sequence > 0 || item.retry.is_some() || self.is_of_the_start(item)
+    }
+
+    /// Whether a probe that goes beside the others can neither overtake an earlier row of its key nor
+    /// be overtaken by a later one.
+    fn has_key_to_itself(&self, item: &Item) -> bool {
+        let Some(key) = item.holding_key() else { return true };
+        item.retry.as_ref().is_some_and(|retry| retry.head) && !self.window.has_key(key)
     }
 
     /// Whether a receiver may have the item: sent again, it has to say so.

@@ -15,7 +15,9 @@ impl Flow {
         if self.progress.is_crowded() {
             self.set_stragglers_aside(now);
         }
-        self.parked.watch(now, self.policy.probe_backoff.max * 2);
+        if self.connected {
+            self.parked.watch(now, self.policy.probe_backoff.max * 2);
+        }
         let mut mark = self.progress.take_mark(now);
         self.jammed |= mark.is_none() && self.is_full() && !self.window.has_fresh();
         if self.parked.has_work()

@@ -15,13 +15,15 @@ use crate::ledger::{Class, Due, Mark};
 use crate::message::Parts;
 use crate::range::{IdRange, RangeSet};
 use crate::route::Destination;
-use crate::target::{Broken, Event, Reaction, Refusal, Setting, Ticket};
+use crate::target::{Broken, Event, Reaction, Refusal, Setting, Ticket, Trouble};
 
 /// Schedules in the normal run.
 const SCHEDULES: u64 = 100_000;
 const STEPS: usize = 160;
 const DRAIN_STEPS: usize = 40_000;
 const PARTITIONS: usize = 3;
+/// The wire of probes, where they go beside the others and in no order with them.
+const SIDE: usize = PARTITIONS;
 /// The cap of the ledger's gaps: low, so that schedules reach it.
 const GAPS: usize = 2;
 /// Parked rows that one mark releases: few, so that schedules need several.
@@ -150,6 +152,8 @@ struct World {
     given_up: BTreeSet<i64>,
     /// Rows beyond the limit of a route, in the lives before this one.
     overflowed: u64,
+    /// Probes have a wire of their own.
+    aside: bool,
     /// A message that ends the process whenever it is sent.
     killer: Option<i64>,
     /// When this life began.
@@ -199,7 +203,9 @@ impl World {
         let waits = rng.draw().is_multiple_of(2);
         let unrouted = if waits { Unrouted::Wait } else { Unrouted::Settle };
         let routes = Routes { wrong: rng.draw().is_multiple_of(2), unrouted, all: false };
-        let flow = Self::flow(&Database::default(), vec![], seed, order, on_poison, routes);
+        let aside = rng.draw().is_multiple_of(2);
+        let db = Database::default();
+        let flow = Self::flow(&db, vec![], seed, order, on_poison, routes, aside);
         Self {
             rng,
             step: 0,
@@ -211,6 +217,7 @@ impl World {
             routes,
             given_up: BTreeSet::new(),
             overflowed: 0,
+            aside,
             killer: killer.is_multiple_of(4).then_some(5),
             began: 0,
             missing: BTreeSet::new(),
@@ -224,8 +231,8 @@ impl World {
             marking: None,
             committed: None,
             connected: false,
-            wires: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
-            zombies: (0..PARTITIONS).map(|_| VecDeque::new()).collect(),
+            wires: (0..=SIDE).map(|_| VecDeque::new()).collect(),
+            zombies: (0..=SIDE).map(|_| VecDeque::new()).collect(),
             answers: VecDeque::new(),
             delivered: BTreeMap::new(),
             sent: BTreeMap::new(),
@@ -245,11 +252,14 @@ impl World {
         order: Order,
         on_poison: OnPoison,
         routes: Routes,
+        aside: bool,
     ) -> Flow {
         let policy = Policy {
             order,
             on_poison,
             probe_backoff: Backoff { min: MS, max: MS * 100 },
+            retry_backoff: Backoff { min: MS, max: MS * 100 },
+            probes_aside: aside,
             window_messages_max: 6,
             attempts_max: 4,
             straggler_after: Duration::from_millis(40),
@@ -500,7 +510,10 @@ impl World {
                 .message
                 .key()
                 .map_or(id, |key| i64::try_from(key.len()).unwrap() + key.parse::<i64>().unwrap());
-            let partition = usize::try_from(hash).unwrap() % PARTITIONS;
+            let partition = match self.aside && submission.probe {
+                true => SIDE,
+                false => usize::try_from(hash).unwrap() % PARTITIONS,
+            };
             self.say(|| format!("send {id}, ticket {}", submission.ticket));
             // Of what earlier lives sent (also in the step in which they ended), only so many rows say so as
             // they may have had in flight.
@@ -549,7 +562,7 @@ impl World {
     }
 
     fn broker(&mut self) {
-        let partition = usize::try_from(self.below(PARTITIONS as u64)).unwrap();
+        let partition = usize::try_from(self.below(SIDE as u64 + 1)).unwrap();
         if self.chance(40)
             && let Some(wire) = self.zombies[partition].pop_front()
         {
@@ -559,7 +572,7 @@ impl World {
         let missing = self.missing.contains(topic(wire.id));
         if missing || self.faults && self.refusals && self.chance(15) {
             let reaction = match self.below(9) {
-                _ if missing => Reaction::Park,
+                _ if missing => Reaction::Park(self.trouble()),
                 0 | 1 => Reaction::Bury,
                 2 | 3 => Reaction::Suspect,
                 4 => Reaction::Later,
@@ -575,6 +588,16 @@ impl World {
         } else {
             self.deliver(&wire);
             self.answers.push_back(Event::Confirmed(wire.ticket));
+        }
+    }
+
+    fn trouble(&mut self) -> Trouble {
+        match self.below(6) {
+            0 => Trouble::Unlooked,
+            1 => Trouble::Untried,
+            2 => Trouble::Unroutable,
+            3 | 4 => Trouble::Refuses,
+            _ => Trouble::Missing,
         }
     }
 
@@ -717,7 +740,9 @@ impl World {
                 self.routes.wrong = !self.routes.wrong;
                 self.crash();
             }
-            4 if self.refusals => self.lose_connection(Some(Reaction::Park)),
+            4 if self.refusals => self.lose_connection(Some(Reaction::Retry)),
+            // The channel ends over a destination: no message is blamed.
+            12 => self.lose_connection(Some(Reaction::Park(Trouble::Missing))),
             5 => self.crash(),
             _ => {}
         }
@@ -766,14 +791,15 @@ impl World {
                 self.refused(id, sent);
             }
         }
-        for partition in 0..PARTITIONS {
+        for partition in 0..=SIDE {
             let arrived = self.below(4);
             for n in 0..u64::MAX {
                 let Some(wire) = self.wires[partition].pop_front() else { break };
-                if suspect.is_some() {
+                let blamed = suspect.is_some_and(|reaction| !matches!(reaction, Reaction::Park(_)));
+                if blamed {
                     self.refused(wire.id, wire.step);
                 }
-                if n < arrived && suspect.is_none() {
+                if n < arrived && !blamed {
                     self.deliver(&wire);
                 }
             }
@@ -820,7 +846,8 @@ impl World {
             self.routes_changed();
         }
         self.confirmed.clear();
-        self.flow = Self::flow(&self.db, unrouted, seed, self.order, self.on_poison, self.routes);
+        let (order, on_poison) = (self.order, self.on_poison);
+        self.flow = Self::flow(&self.db, unrouted, seed, order, on_poison, self.routes, self.aside);
         self.hi = self.db.ledger.last().map_or(0, |range| range.end - 1);
         self.unseen = self.db.ledger.gaps(1..self.hi + 1);
         self.unseen.union(&self.db.holes);
@@ -887,14 +914,19 @@ fn unpark(retry: &mut BTreeMap<i64, Retry>, mark: &mut Mark) {
         let rows = retry.values_mut().filter(|row| waits(row, name)).take(RELEASED_ROWS_MAX);
         rows.map(|row| row.due = Due::In(MS)).count() == RELEASED_ROWS_MAX
     });
-    mark.probes.retain(|name| {
+    for probe in &mut mark.probes {
         let is_head = |id: &i64, row: &Retry| {
             !row.holds || !retry.range(..id).any(|(_, r)| r.holds && r.key == row.key)
         };
-        let found = retry.iter().find(|(id, row)| waits(row, name) && is_head(id, row));
-        let found = found.map(|(id, _)| *id);
-        found.and_then(|id| retry.get_mut(&id)).map(|row| row.due = Due::In(MS)).is_none()
-    });
+        let wanted = usize::try_from(probe.rows).unwrap();
+        let found =
+            retry.iter().filter(|(id, row)| waits(row, &probe.destination) && is_head(id, row));
+        let found: Vec<i64> = found.map(|(id, _)| *id).take(wanted).collect();
+        probe.found = u32::try_from(found.len()).unwrap();
+        for id in found {
+            retry.entry(id).and_modify(|row| row.due = Due::In(MS));
+        }
+    }
 }
 
 fn topic(id: i64) -> &'static str {

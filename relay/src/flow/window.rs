@@ -80,6 +80,12 @@ impl Window {
         self.flights.iter().flatten().any(|flight| flight.item.retry.is_none())
     }
 
+    /// Whether a message of the key is in flight. Looked for one by one: a probe is rare.
+    pub(super) fn has_key(&self, key: &str) -> bool {
+        let mut flights = self.flights.iter().flatten();
+        flights.any(|flight| flight.item.message.key_bytes() == Some(key.as_bytes()))
+    }
+
     pub(super) fn messages(&self) -> usize {
         self.messages
     }

@@ -5,7 +5,7 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::aside::{self, COUNT as COUNT_RETRY, COUNTED_ROWS};
-use super::{Buried, Due, Mark};
+use super::{Buried, Due, Mark, Probe};
 use crate::database::{DatabaseError, Reaction, Session};
 use crate::lease::Lease;
 use crate::range::RangeSet;
@@ -136,8 +136,8 @@ impl Marker {
         Self { target: target.to_owned(), epoch, ctid, statements, settled: false }
     }
 
-    /// Commits the mark. What is left of its `releases` has more to release, what is left of its
-    /// `probes` found no row; what it was asked to count is counted.
+    /// Commits the mark. What is left of its `releases` has more to release, its `probes` say how many
+    /// rows they have found, and what it was asked to count is counted.
     ///
     /// Where a statement fails and the session goes on, the same mark can be written again: what is
     /// committed is not written twice.
@@ -240,10 +240,13 @@ impl Marker {
                 releases.push(name.clone());
             }
         }
-        for name in &mark.probes {
-            if lease.query_opt(&self.statements.probe, &[&self.target, &&**name]).await?.is_none() {
-                probes.push(name.clone());
-            }
+        for probe in &mark.probes {
+            let rows = i64::from(probe.rows);
+            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
+                [&self.target, &&*probe.destination, &rows];
+            let row = lease.query_opt(&self.statements.probe, &parameters).await?;
+            let found = row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0);
+            probes.push(Probe { found: u32::try_from(found).unwrap_or(u32::MAX), ..probe.clone() });
         }
         // Only now: should one of them fail, all of them are done again.
         (mark.releases, mark.probes) = (releases, probes);
@@ -556,17 +559,20 @@ fn release() -> String {
 
 // A row that waits behind an earlier one of its key cannot try anything.
 const PROBE: &str = "
-UPDATE outbox.retry SET next_at = clock_timestamp()
-WHERE target = $1 AND id = (
-    SELECT r.id FROM outbox.retry AS r
-    WHERE r.target = $1 AND r.destination = $2 AND r.next_at = 'infinity'
-      AND NOT (r.holds AND EXISTS (
-          SELECT FROM outbox.retry AS e
-          WHERE e.target = $1 AND e.holds AND e.key = r.key AND e.id < r.id
-      ))
-    ORDER BY r.id LIMIT 1
+WITH probing AS (
+    UPDATE outbox.retry SET next_at = clock_timestamp()
+    WHERE target = $1 AND id = ANY (ARRAY(
+        SELECT r.id FROM outbox.retry AS r
+        WHERE r.target = $1 AND r.destination = $2 AND r.next_at = 'infinity'
+          AND NOT (r.holds AND EXISTS (
+              SELECT FROM outbox.retry AS e
+              WHERE e.target = $1 AND e.holds AND e.key = r.key AND e.id < r.id
+          ))
+        ORDER BY r.id LIMIT $3
+    ))
+    RETURNING 1
 )
-RETURNING 1";
+SELECT count(*) FROM probing";
 
 // Of one route; bounded, since a lease has a second at least.
 const COUNT: &str = "

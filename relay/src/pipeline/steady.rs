@@ -203,7 +203,8 @@ impl Steady<'_> {
         let lease = self.link.is_up().then(|| self.clock.publish_until());
         // While the lease is in doubt nothing connects; `retry_at` looks again soon.
         let link = self.link.wake_at().filter(|_| self.clock.may_publish(Instant::now()));
-        let times = [watchdog, mark, lease, link];
+        let probe = self.flow.probe_at().filter(|_| !self.marking).map(|at| at.max(self.mark_at()));
+        let times = [watchdog, mark, lease, link, probe];
         times.into_iter().flatten().fold(self.retry_at, Instant::min)
     }
 

@@ -74,6 +74,7 @@ mod tests {
             topic: "order.*".parse().unwrap(),
             kind: Some("v1".parse().unwrap()),
             destination: Destination::Amqp {
+                mandatory: true,
                 exchange: template("{{ topic }}"),
                 routing_key: template(routing_key),
                 headers: headers.iter().map(|(n, v)| ((*n).into(), template(v))).collect(),

@@ -183,7 +183,7 @@ mod tests {
 
     fn submission(parts: Parts<'_>) -> Submission {
         let message = message(parts);
-        Submission { ticket: 1, message, route: 0, resent: None, replay: None }
+        Submission { ticket: 1, message, route: 0, resent: None, replay: None, probe: false }
     }
 
     fn collect(

@@ -117,6 +117,7 @@ mod tests {
                 exchange: exchange.parse().unwrap(),
                 routing_key: routing_key.parse().unwrap(),
                 headers: vec![],
+                mandatory: true,
             },
         }
     }

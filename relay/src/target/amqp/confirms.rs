@@ -12,7 +12,8 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use crate::target::{Event, Reaction, Refusal, Ticket};
+use super::classify::{NACKED, NACKED_REASON};
+use crate::target::{Event, Refusal, Ticket};
 
 /// Everything published on one channel and not yet answered.
 #[derive(Debug, Default)]
@@ -34,6 +35,8 @@ pub(super) struct Confirms {
 struct Published {
     ticket: Ticket,
     row: i64,
+    /// Where it went, as `Known` numbers places.
+    place: u64,
     /// Nacked, or returned: a return says more, and may come first.
     refusal: Option<Refusal>,
 }
@@ -44,35 +47,36 @@ pub(super) struct UnknownReturn;
 
 impl Confirms {
     /// A message was published, after all others so far; returns its number.
-    pub(super) fn published(&mut self, ticket: Ticket, row: i64) -> u64 {
+    pub(super) fn published(&mut self, ticket: Ticket, row: i64, place: u64) -> u64 {
         let number = self.published;
         self.published += 1;
         self.outstanding += 1;
-        self.messages.insert(number, Published { ticket, row, refusal: None });
+        self.messages.insert(number, Published { ticket, row, place, refusal: None });
         number
     }
 
-    /// The completion of message `number` was seen.
-    pub(super) fn completed(&mut self, number: u64, acked: bool) {
+    /// The completion of message `number` was seen; returns where it had gone.
+    pub(super) fn completed(&mut self, number: u64, acked: bool) -> u64 {
         let message = self.messages.get_mut(&number).expect("only what was published completes");
+        let place = message.place;
         if !acked && message.refusal.is_none() {
-            let reason = "nacked by the broker".to_owned();
-            message.refusal = Some(Refusal { reaction: Reaction::Retry, reason });
+            message.refusal = Some(Refusal { reaction: NACKED, reason: NACKED_REASON.to_owned() });
         }
         self.outstanding -= 1;
         self.seen_end = self.seen_end.max(number + 1);
         self.complete.push_back((number, self.published));
+        place
     }
 
-    /// A message came back. `row` stands in its own header.
+    /// A message came back. `row` stands in its own header. Returns its ticket.
     ///
     /// # Errors
     /// No message of that row is in flight.
-    pub(super) fn returned(&mut self, row: i64, refusal: Refusal) -> Result<(), UnknownReturn> {
+    pub(super) fn returned(&mut self, row: i64, refusal: Refusal) -> Result<Ticket, UnknownReturn> {
         // Looked for one by one: a return is rare.
         let message = self.messages.values_mut().find(|m| m.row == row).ok_or(UnknownReturn)?;
         message.refusal = Some(refusal);
-        Ok(())
+        Ok(message.ticket)
     }
 
     /// Answers what lies behind its barrier. To be called once every completion that is there was
@@ -94,15 +98,16 @@ impl Confirms {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::target::{Reaction, Trouble};
 
     fn unroutable() -> Refusal {
-        Refusal { reaction: Reaction::Park, reason: "unroutable".into() }
+        Refusal { reaction: Reaction::Park(Trouble::Unroutable), reason: "unroutable".into() }
     }
 
     /// Publishes rows `from..to`, with the row as the ticket.
     fn publish(confirms: &mut Confirms, rows: std::ops::Range<i64>) {
         rows.for_each(|row| {
-            confirms.published(row.unsigned_abs(), row);
+            confirms.published(row.unsigned_abs(), row, 7);
         });
     }
 
@@ -166,7 +171,7 @@ mod tests {
         confirms.completed(3, true);
         let mut events = vec![];
         confirms.release(&mut events);
-        let nacked = Refusal { reaction: Reaction::Retry, reason: "nacked by the broker".into() };
+        let nacked = Refusal { reaction: NACKED, reason: NACKED_REASON.into() };
         assert_eq!(
             events,
             [

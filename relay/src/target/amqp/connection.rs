@@ -1,4 +1,4 @@
-//! One connection to RabbitMQ with one channel in confirm mode, on a socket that can be cut.
+//! One connection to RabbitMQ with its main channel in confirm mode, on a socket that can be cut.
 //!
 //! lapin closes a connection politely, after what it still has to write. A relay that has lost its
 //! lease must not write another byte, so the socket is ours: cutting it resets the connection, and
@@ -24,6 +24,7 @@ use secrecy::ExposeSecret;
 use tokio::task::JoinSet;
 
 use super::classify::describe;
+use super::opener::Opener;
 use super::publication::Publication;
 use super::publish::{Confirm, Publish};
 use super::refused::{is_about_password, not_fenced, refusal};
@@ -55,13 +56,14 @@ pub(super) struct Connection {
     socket: SocketGuard,
     channel: Arc<Channel>,
     status: ConnectionStatus,
-    /// What the broker says about connection and channel.
+    opener: Opener,
+    /// What the broker says about the connection and each channel.
     notices: Pin<Box<dyn Stream<Item = lapin::Event> + Send>>,
     /// Waits for lapin's thread, which ends when the connection does, for whatever reason.
     thread: JoinSet<lapin::Result<()>>,
     frame_bytes_max: usize,
-    /// For questions whose answer may end a channel.
-    side: Channel,
+    /// For questions whose answer may end a channel, as about the fence.
+    watcher: Channel,
     /// With a fence.
     watch: Option<Watch>,
 }
@@ -141,7 +143,7 @@ impl Connection {
         // `FenceName` is short enough not to panic.
         let declared = self.channel.queue_declare(fence.as_str().into(), options, arguments).await;
         declared.map_err(|error| not_fenced(fence, &error))?;
-        let gone = Box::pin(watch(self.side.clone(), fence.clone()));
+        let gone = Box::pin(watch(self.watcher.clone(), fence.clone()));
         self.watch = Some(Watch { fence: fence.clone(), gone });
         Ok(())
     }
@@ -179,25 +181,39 @@ impl Connection {
         )
         .await?;
         let channel = connection.create_channel().await?;
-        let (confirming, side) = tokio::join!(
+        let (confirming, watcher) = tokio::join!(
             channel.confirm_select(ConfirmSelectOptions::default()),
             connection.create_channel()
         );
         confirming?;
-        let side = side?;
+        let watcher = watcher?;
         let status = connection.status().clone();
         let notices = Box::pin(connection.events_listener());
         let frame_bytes_max = connection.configuration().frame_max() as usize;
         let mut thread = JoinSet::new();
-        // The channel keeps the connection open; `run` only waits.
-        thread.spawn_blocking(move || connection.run());
+        let opener = Opener::keep(connection, &mut thread);
         let (channel, watch) = (Arc::new(channel), None);
-        Ok(Self { socket, channel, status, notices, thread, frame_bytes_max, side, watch })
+        Ok(Self {
+            socket,
+            channel,
+            status,
+            opener,
+            notices,
+            thread,
+            frame_bytes_max,
+            watcher,
+            watch,
+        })
+    }
+
+    /// Opens further channels.
+    pub(super) fn opener(&self) -> Opener {
+        self.opener.clone()
     }
 
     /// A channel without confirms, beside the one that publishes.
     pub(super) fn side(&self) -> Channel {
-        self.side.clone()
+        self.watcher.clone()
     }
 
     /// The longest frame that both sides agreed on.
@@ -220,8 +236,8 @@ impl Connection {
     pub(super) fn publish(&self, publication: Publication, message: Message) -> Publish {
         let channel = Arc::clone(&self.channel);
         Publish::begin(async move {
-            let Publication { exchange, routing_key, properties } = publication;
-            let options = BasicPublishOptions { mandatory: true, immediate: false };
+            let Publication { exchange, routing_key, properties, mandatory } = publication;
+            let options = BasicPublishOptions { mandatory, immediate: false };
             let payload = message.payload().unwrap_or_default();
             let confirm =
                 channel.basic_publish(exchange, routing_key, options, payload, properties).await?;
@@ -229,13 +245,17 @@ impl Connection {
         })
     }
 
-    /// Ready once channel or connection is gone, even if nothing was outstanding.
+    /// Ready once the main channel or the connection is gone, even if nothing was outstanding. The end
+    /// of another channel is no loss; its error comes here as well.
     pub(super) fn poll_lost(&mut self, cx: &mut Context<'_>) -> Poll<Error> {
         while let Poll::Ready(Some(notice)) = self.notices.as_mut().poll_next(cx) {
             if let lapin::Event::Error(error) = notice {
                 // The loss of the fence may be told here first: no message is to blame for it.
                 let lost = self.watch.as_ref().and_then(|watch| fence_lost(&watch.fence, &error));
-                return Poll::Ready(lost.unwrap_or(error));
+                if lost.is_some() || !(self.channel.status().connected() && self.status.connected())
+                {
+                    return Poll::Ready(lost.unwrap_or(error));
+                }
             }
         }
         if let Some(watch) = &mut self.watch
@@ -255,9 +275,9 @@ impl Connection {
     ///
     /// Cancel safety: a dropped future cuts the connection.
     pub(super) async fn farewell(self) {
-        let Self { socket, channel, side, watch, mut thread, .. } = self;
+        let Self { socket, channel, opener, watcher, watch, mut thread, .. } = self;
         // The last handles: lapin closes the channels and the connection, and its thread ends.
-        drop((channel, side, watch));
+        drop((channel, opener, watcher, watch));
         let ended = async { while thread.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
             socket.0.cut();
@@ -270,9 +290,9 @@ impl Connection {
     ///
     /// Cancel safety: the socket is cut before the first await.
     pub(super) async fn close(self) {
-        let Self { socket, channel, side, watch, mut thread, .. } = self;
+        let Self { socket, channel, opener, watcher, watch, mut thread, .. } = self;
         socket.0.cut();
-        drop((channel, side, watch));
+        drop((channel, opener, watcher, watch));
         while thread.join_next().await.is_some() {}
     }
 
@@ -284,12 +304,12 @@ impl Connection {
 
 /// Asks for the fence again and again, which is also what keeps a policy with `expires` from deleting
 /// it as unused. Ends when the broker says that it is gone. Needs no permission.
-async fn watch(side: Channel, fence: FenceName) -> Error {
+async fn watch(watcher: Channel, fence: FenceName) -> Error {
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     loop {
         tokio::time::sleep(FENCE_INTERVAL).await;
         let name = fence.as_str().into();
-        let Err(error) = side.queue_declare(name, options, FieldTable::default()).await else {
+        let Err(error) = watcher.queue_declare(name, options, FieldTable::default()).await else {
             continue;
         };
         if let Some(lost) = fence_lost(&fence, &error) {

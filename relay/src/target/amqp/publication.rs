@@ -28,6 +28,8 @@ pub(super) struct Publication {
     pub(super) exchange: ShortString,
     pub(super) routing_key: ShortString,
     pub(super) properties: BasicProperties,
+    /// RabbitMQ returns it if no queue is bound there.
+    pub(super) mandatory: bool,
 }
 
 impl Publication {
@@ -42,11 +44,19 @@ impl Publication {
         route: &RouteConfig,
         frame_bytes_max: usize,
     ) -> Result<Self, Refusal> {
-        let Destination::Amqp { exchange, routing_key, headers } = &route.destination else {
+        let Destination::Amqp { exchange, routing_key, headers, mandatory } = &route.destination
+        else {
             return Err(bury("the route leads to another kind of broker".into()));
         };
         let message = &submission.message;
         let exchange = short("exchange", &render(exchange, message)?)?;
+        if exchange.as_str().contains(['\r', '\n']) {
+            // RabbitMQ takes line breaks out of a name that is declared: a look would find another
+            // exchange, and the publish would end the channel.
+            return Err(bury(
+                "the exchange's name has a line break: there can be no such one".into(),
+            ));
+        }
         let routing_key = short("routing key", &render(routing_key, message)?)?;
         let mut table = Table::default();
         if let Some(key) = message.key_bytes() {
@@ -57,7 +67,12 @@ impl Publication {
         }
         wire::headers(submission, headers, |name, value| table.put(name, value))?;
         let properties = table.into_properties(message, frame_bytes_max)?;
-        Ok(Self { exchange, routing_key, properties })
+        Ok(Self { exchange, routing_key, properties, mandatory: *mandatory })
+    }
+
+    /// Whether an exchange that delays would return it although it delivers it later.
+    pub(super) fn is_delayed(&self) -> bool {
+        self.mandatory && has_delay(&self.properties)
     }
 }
 
@@ -138,6 +153,12 @@ fn short(what: &str, text: &str) -> Result<ShortString, Refusal> {
     })
 }
 
+/// Whether the message asks for a delay (an application header that only x-delayed-message reads).
+pub(super) fn has_delay(properties: &BasicProperties) -> bool {
+    let headers = properties.headers().as_ref();
+    headers.is_some_and(|headers| headers.inner().contains_key("x-delay"))
+}
+
 /// The row that a returned message came from.
 pub(super) fn row_of(properties: &BasicProperties) -> Option<i64> {
     match properties.headers().as_ref()?.inner().get(wire::ROW_ID)? {
@@ -162,6 +183,7 @@ mod tests {
                 exchange: "orders".parse().unwrap(),
                 routing_key: "{{ topic }}".parse().unwrap(),
                 headers: vec![],
+                mandatory: true,
             },
         }
     }
@@ -183,7 +205,8 @@ mod tests {
             payload: None,
             oversize_bytes: None,
         });
-        let submission = Submission { ticket: 1, message, route: 0, resent: None, replay: None };
+        let submission =
+            Submission { ticket: 1, message, route: 0, resent: None, replay: None, probe: false };
         Publication::of(&submission, &route(), frame_bytes_max)
     }
 

@@ -3,7 +3,7 @@
 use rdkafka::types::RDKafkaErrorCode as Code;
 
 use crate::config::KafkaTimestamp;
-use crate::target::{Reaction, Setting};
+use crate::target::{Reaction, Setting, Trouble};
 
 /// What an error of a delivery, or of handing a message to librdkafka, calls for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,10 +33,11 @@ pub(super) fn classify(code: Code) -> Verdict {
         | Code::UnknownTopicOrPartition
         | Code::UnknownPartition
         | Code::UnknownTopicId
-        | Code::InvalidTopic
-        | Code::TopicAuthorizationFailed
-        | Code::UnsupportedForMessageFormat
-        | Code::UnsupportedCompressionType => Verdict::Refuse(Reaction::Park),
+        | Code::InvalidTopic => Verdict::Refuse(Reaction::Park(Trouble::Missing)),
+        Code::TopicAuthorizationFailed => Verdict::Refuse(Reaction::Park(Trouble::Forbidden)),
+        Code::UnsupportedForMessageFormat | Code::UnsupportedCompressionType => {
+            Verdict::Refuse(Reaction::Park(Trouble::Setting))
+        }
 
         // A batch is refused as a whole, whichever of its messages is too large.
         Code::MessageSizeTooLarge | Code::MessageBatchTooLarge => {
@@ -173,7 +174,7 @@ mod tests {
             Full => "held",
             Purged => "own purge",
             Broken => "outage",
-            Refuse(Reaction::Park) => "topic waits",
+            Refuse(Reaction::Park(_)) => "topic waits",
             Refuse(Reaction::Setting(_)) => "row waits",
             Refuse(Reaction::Suspect) => "dead if alone",
             Refuse(Reaction::Innocent) => "again at once",
@@ -228,6 +229,9 @@ mod tests {
             let reason = with_hint("no".into(), reaction, timestamp);
             assert!(reason.starts_with("no; hint: ") && reason.contains(hint), "{reason}");
         }
-        assert_eq!(with_hint("no".into(), Reaction::Park, KafkaTimestamp::Sent), "no");
+        assert_eq!(
+            with_hint("no".into(), Reaction::Park(Trouble::Missing), KafkaTimestamp::Sent),
+            "no"
+        );
     }
 }

@@ -104,7 +104,7 @@ mod tests {
             payload: Some(b""),
             oversize_bytes: None,
         });
-        Submission { ticket: 9, message, route: 0, resent: None, replay: None }
+        Submission { ticket: 9, message, route: 0, resent: None, replay: None, probe: false }
     }
 
     fn route() -> RouteConfig {

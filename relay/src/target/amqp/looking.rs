@@ -1,0 +1,142 @@
+//! Messages that wait until the broker has said whether their exchange exists, and those of the same
+//! keys behind them. Pure.
+
+use std::collections::{HashSet, VecDeque};
+
+use crate::target::Submission;
+
+/// Exchanges that are asked about at a time. A message of one more is refused, and is tried later.
+const EXCHANGES_MAX: usize = 64;
+
+/// Messages that wait; then the whole channel does, for no longer than an answer takes.
+const MESSAGES_MAX: usize = 500;
+
+/// What became of a message that should wait.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It waits. The exchange has still to be asked about.
+    Ask,
+    /// It waits for what was asked.
+    Waits,
+    /// Too many exchanges are asked about.
+    Refused(Submission),
+    /// Too many messages wait.
+    Full(Submission),
+}
+
+/// What waits.
+#[derive(Debug, Default)]
+pub(super) struct Looking {
+    /// In the order in which they came.
+    messages: VecDeque<Submission>,
+    /// Exchanges that were asked about.
+    asked: HashSet<Box<str>>,
+    /// Ordering keys of the messages: a later message of one of them waits too.
+    keys: HashSet<Box<[u8]>>,
+}
+
+impl Looking {
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    /// Whether it is better to refuse what can be refused.
+    pub(super) fn is_crowded(&self) -> bool {
+        self.messages.len() >= MESSAGES_MAX / 2
+    }
+
+    /// Whether a message of this key must wait behind an earlier one.
+    pub(super) fn holds(&self, submission: &Submission) -> bool {
+        !self.messages.is_empty()
+            && submission.message.key_bytes().is_some_and(|key| self.keys.contains(key))
+    }
+
+    /// The message waits for an answer about `exchange`.
+    pub(super) fn wait_for(&mut self, exchange: &str, submission: Submission) -> Entry {
+        let asked = self.asked.contains(exchange);
+        if !asked && self.asked.len() >= EXCHANGES_MAX {
+            return Entry::Refused(submission);
+        }
+        match self.wait_behind(submission) {
+            Entry::Waits if !asked => {
+                self.asked.insert(exchange.into());
+                Entry::Ask
+            }
+            entry => entry,
+        }
+    }
+
+    /// The message waits for an earlier one of its key.
+    pub(super) fn wait_behind(&mut self, submission: Submission) -> Entry {
+        if self.messages.len() >= MESSAGES_MAX {
+            return Entry::Full(submission);
+        }
+        if let Some(key) = submission.message.key_bytes()
+            && !self.keys.contains(key)
+        {
+            self.keys.insert(key.into());
+        }
+        self.messages.push_back(submission);
+        Entry::Waits
+    }
+
+    /// The broker has said something about the exchange. Gives everything back that waits, to be
+    /// looked at once more, in order.
+    pub(super) fn answered(&mut self, exchange: &str) -> VecDeque<Submission> {
+        self.asked.remove(exchange);
+        self.keys.clear();
+        std::mem::take(&mut self.messages)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+    use crate::message::{Message, Parts};
+
+    fn submission(id: i64, key: Option<&str>) -> Submission {
+        let message = Message::new(Parts {
+            id,
+            message_id: Uuid::nil(),
+            created_at_us: 0,
+            topic: "t",
+            key,
+            kind: None,
+            headers: None,
+            payload: None,
+            oversize_bytes: None,
+        });
+        Submission { ticket: 1, message, route: 0, resent: None, replay: None, probe: false }
+    }
+
+    #[test]
+    fn i3_what_waits_holds_its_key_and_keeps_its_order() {
+        let mut looking = Looking::default();
+        assert!(!looking.holds(&submission(1, Some("k"))));
+        assert!(matches!(looking.wait_for("a", submission(1, Some("k"))), Entry::Ask));
+        assert!(matches!(looking.wait_for("a", submission(2, None)), Entry::Waits));
+        assert!(looking.holds(&submission(3, Some("k"))));
+        assert!(!looking.holds(&submission(3, Some("other"))));
+        assert!(!looking.holds(&submission(3, None)));
+        assert!(matches!(looking.wait_behind(submission(3, Some("k"))), Entry::Waits));
+        let ids: Vec<i64> = looking.answered("a").iter().map(|s| s.message.id()).collect();
+        assert_eq!(ids, [1, 2, 3]);
+        assert!(looking.is_empty() && !looking.holds(&submission(4, Some("k"))));
+    }
+
+    #[test]
+    fn i8_what_waits_is_bounded() {
+        let mut looking = Looking::default();
+        for n in 0..EXCHANGES_MAX {
+            assert!(matches!(looking.wait_for(&n.to_string(), submission(1, None)), Entry::Ask));
+        }
+        assert!(matches!(looking.wait_for("more", submission(1, None)), Entry::Refused(_)));
+        for _ in EXCHANGES_MAX..MESSAGES_MAX {
+            assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Waits));
+        }
+        assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Full(_)));
+        assert!(matches!(looking.wait_behind(submission(1, None)), Entry::Full(_)));
+    }
+}
