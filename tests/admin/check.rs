@@ -57,8 +57,8 @@ async fn all_is_well() {
     ok    doorbell     a commit wakes an idle relay
     ok    identity     GENERATED ALWAYS, CACHE 1
     ok    durability   a commit is durable when the relay sees it
-    ok    place        the outbox is where its id was made
     ok    additions    no foreign key, trigger or rule of others
+    ok    place        the outbox is where its id was made
     ok    ledgers      one for each configured target
     ok    keeper       does all of its work, as far as is written down
     ok    locks        held by no others than relays

@@ -86,6 +86,7 @@ pub(super) struct Steady<'a> {
 }
 
 /// What the loop woke for.
+#[allow(clippy::large_enum_variant, reason = "one lives at a time, and a box would cost each mark")]
 enum Wake {
     Report(Report),
     Fed(Fed),
