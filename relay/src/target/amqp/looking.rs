@@ -6,7 +6,7 @@ use std::collections::{HashSet, VecDeque};
 use crate::target::Submission;
 
 /// Exchanges that are asked about at a time. A message of one more is refused, and is tried later.
-const EXCHANGES_MAX: usize = 64;
+const EXCHANGES_MAX: usize = 200;
 
 /// Messages that wait; then the whole channel does, for no longer than an answer takes.
 const MESSAGES_MAX: usize = 500;

@@ -41,6 +41,8 @@ pub(super) struct Publishing {
     looking: Looking,
     /// Keys of which a message was refused by the answer that is being worked through.
     refused_keys: HashSet<Box<[u8]>>,
+    /// What that answer is about: a probe for it has its answer, and does not ask again.
+    looked: Option<ShortString>,
     /// Published, the confirm not seen yet.
     unseen: Unseen,
     confirms: Confirms,
@@ -61,6 +63,7 @@ impl Publishing {
             waiting: VecDeque::new(),
             looking: Looking::default(),
             refused_keys: HashSet::new(),
+            looked: None,
             unseen: Unseen::default(),
             confirms: Confirms::default(),
             delayed: Delayed::default(),
@@ -122,6 +125,7 @@ impl Publishing {
                 return None;
             }
         };
+        let probe = probe && self.looked.as_ref() != Some(&publication.exchange);
         match way(&publication, probe, &rules.known) {
             Way::Main(place) => {
                 let id = submission.message.id();
@@ -295,7 +299,9 @@ impl Publishing {
                 rules.known.refused(name, trouble, reason, now);
             }
         }
-        for submission in self.looking.answered(name) {
+        let waiting = self.looking.answered(name);
+        self.looked = Some(exchange);
+        for submission in waiting {
             let message = submission.message.clone();
             let answered = self.answered.len();
             // There is room: no more enter than have left.
@@ -309,6 +315,7 @@ impl Publishing {
             }
         }
         self.refused_keys.clear();
+        self.looked = None;
     }
 
     fn is_behind_refused(&self, submission: &Submission) -> bool {
