@@ -104,7 +104,7 @@ impl Target for AmqpTarget {
             Some(connection) => connection,
             None => Connection::open(&self.config, self.fence.as_ref()).await?,
         };
-        self.channel = Some(Publishing::on(connection));
+        self.channel = Some(Publishing::on(connection, &self.rules));
         Ok(())
     }
 

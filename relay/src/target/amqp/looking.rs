@@ -6,9 +6,10 @@ use std::collections::{HashSet, VecDeque};
 use crate::target::Submission;
 
 /// Exchanges that are asked about at a time. A message of one more is refused, and is tried later.
-const EXCHANGES_MAX: usize = 200;
+const EXCHANGES_MAX: usize = 64;
 
-/// Messages that wait; then the whole channel does, for no longer than an answer takes.
+/// Messages that wait. More of them make the whole channel wait while few exchanges are asked about,
+/// for that takes a millisecond; in a flood of missing exchanges they are refused instead.
 const MESSAGES_MAX: usize = 500;
 
 /// What became of a message that should wait.
@@ -25,8 +26,10 @@ pub(super) enum Entry {
 }
 
 /// What waits.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Looking {
+    exchanges_max: usize,
+    messages_max: usize,
     /// In the order in which they came.
     messages: VecDeque<Submission>,
     /// Exchanges that were asked about.
@@ -36,13 +39,25 @@ pub(super) struct Looking {
 }
 
 impl Looking {
+    /// `window` is how many messages may be in flight. Most of it stays free, so that a flood of
+    /// missing exchanges does not stop the messages of the others.
+    pub(super) fn new(window: usize) -> Self {
+        Self {
+            exchanges_max: (window / 4).clamp(1, EXCHANGES_MAX),
+            messages_max: (window / 2).clamp(1, MESSAGES_MAX),
+            messages: VecDeque::new(),
+            asked: HashSet::new(),
+            keys: HashSet::new(),
+        }
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.messages.is_empty()
     }
 
     /// Whether it is better to refuse what can be refused.
     pub(super) fn is_crowded(&self) -> bool {
-        self.messages.len() >= MESSAGES_MAX / 2
+        self.messages.len() >= self.messages_max / 2
     }
 
     /// Whether a message of this key must wait behind an earlier one.
@@ -54,7 +69,9 @@ impl Looking {
     /// The message waits for an answer about `exchange`.
     pub(super) fn wait_for(&mut self, exchange: &str, submission: Submission) -> Entry {
         let asked = self.asked.contains(exchange);
-        if !asked && self.asked.len() >= EXCHANGES_MAX {
+        // Probes have a budget of their own (`flow/park.rs`): a flood must not keep them out.
+        let exchanges_max = self.exchanges_max << u32::from(submission.probe);
+        if !asked && self.asked.len() >= exchanges_max {
             return Entry::Refused(submission);
         }
         match self.wait_behind(submission) {
@@ -68,8 +85,9 @@ impl Looking {
 
     /// The message waits for an earlier one of its key.
     pub(super) fn wait_behind(&mut self, submission: Submission) -> Entry {
-        if self.messages.len() >= MESSAGES_MAX {
-            return Entry::Full(submission);
+        if self.messages.len() >= self.messages_max {
+            let flood = self.asked.len() >= self.exchanges_max.div_ceil(2);
+            return if flood { Entry::Refused(submission) } else { Entry::Full(submission) };
         }
         if let Some(key) = submission.message.key_bytes()
             && !self.keys.contains(key)
@@ -113,7 +131,7 @@ mod tests {
 
     #[test]
     fn i3_what_waits_holds_its_key_and_keeps_its_order() {
-        let mut looking = Looking::default();
+        let mut looking = Looking::new(10_000);
         assert!(!looking.holds(&submission(1, Some("k"))));
         assert!(matches!(looking.wait_for("a", submission(1, Some("k"))), Entry::Ask));
         assert!(matches!(looking.wait_for("a", submission(2, None)), Entry::Waits));
@@ -128,7 +146,7 @@ mod tests {
 
     #[test]
     fn i8_what_waits_is_bounded() {
-        let mut looking = Looking::default();
+        let mut looking = Looking::new(10_000);
         for n in 0..EXCHANGES_MAX {
             assert!(matches!(looking.wait_for(&n.to_string(), submission(1, None)), Entry::Ask));
         }
@@ -136,7 +154,31 @@ mod tests {
         for _ in EXCHANGES_MAX..MESSAGES_MAX {
             assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Waits));
         }
-        assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Full(_)));
-        assert!(matches!(looking.wait_behind(submission(1, None)), Entry::Full(_)));
+        assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Refused(_)));
+        assert!(matches!(looking.wait_behind(submission(1, None)), Entry::Refused(_)));
+    }
+
+    #[test]
+    fn many_messages_of_one_new_exchange_wait_for_its_answer() {
+        let mut looking = Looking::new(10_000);
+        assert!(matches!(looking.wait_for("new", submission(1, None)), Entry::Ask));
+        for _ in 1..MESSAGES_MAX {
+            assert!(matches!(looking.wait_for("new", submission(1, None)), Entry::Waits));
+        }
+        assert!(matches!(looking.wait_for("new", submission(1, None)), Entry::Full(_)));
+    }
+
+    #[test]
+    fn missing_exchanges_leave_most_of_a_small_window_free() {
+        let mut looking = Looking::new(20);
+        for n in 0..5 {
+            assert!(matches!(looking.wait_for(&n.to_string(), submission(1, None)), Entry::Ask));
+        }
+        assert!(matches!(looking.wait_for("more", submission(1, None)), Entry::Refused(_)));
+        let probe = Submission { probe: true, ..submission(1, None) };
+        assert!(
+            matches!(looking.wait_for("more", probe), Entry::Ask),
+            "a flood keeps no probe out"
+        );
     }
 }

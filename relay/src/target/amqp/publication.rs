@@ -175,12 +175,12 @@ mod tests {
 
     const FRAME: usize = 131_072;
 
-    fn route() -> RouteConfig {
+    fn route(exchange: &str) -> RouteConfig {
         RouteConfig {
             topic: "*".parse().unwrap(),
             kind: None,
             destination: Destination::Amqp {
-                exchange: "orders".parse().unwrap(),
+                exchange: exchange.parse().unwrap(),
                 routing_key: "{{ topic }}".parse().unwrap(),
                 headers: vec![],
                 mandatory: true,
@@ -189,6 +189,16 @@ mod tests {
     }
 
     fn publication(
+        topic: &str,
+        kind: Option<&str>,
+        headers: Option<&str>,
+        frame_bytes_max: usize,
+    ) -> Result<Publication, Refusal> {
+        publication_to("orders", topic, kind, headers, frame_bytes_max)
+    }
+
+    fn publication_to(
+        exchange: &str,
         topic: &str,
         kind: Option<&str>,
         headers: Option<&str>,
@@ -207,7 +217,18 @@ mod tests {
         });
         let submission =
             Submission { ticket: 1, message, route: 0, resent: None, replay: None, probe: false };
-        Publication::of(&submission, &route(), frame_bytes_max)
+        Publication::of(&submission, &route(exchange), frame_bytes_max)
+    }
+
+    #[test]
+    fn an_exchange_with_a_line_break_in_its_name_is_refused_before_it_is_looked_for() {
+        for topic in ["a\nb", "a\r", "\r\n", "\n"] {
+            let refusal = publication_to("{{ topic }}", topic, None, None, FRAME).unwrap_err();
+            assert_eq!(refusal.reaction, Reaction::Bury, "{topic:?}");
+            assert!(refusal.reason.contains("line break"), "{}", refusal.reason);
+            // A routing key may have one.
+            assert!(publication(topic, None, None, FRAME).is_ok(), "{topic:?}");
+        }
     }
 
     #[test]

@@ -56,12 +56,12 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    pub(super) fn on(connection: Connection) -> Self {
+    pub(super) fn on(connection: Connection, rules: &Rules) -> Self {
         Self {
             side: Side::new(connection.opener()),
             connection,
             waiting: VecDeque::new(),
-            looking: Looking::default(),
+            looking: Looking::new(2 * rules.on_wire_max),
             refused_keys: HashSet::new(),
             looked: None,
             unseen: Unseen::default(),
@@ -143,9 +143,9 @@ impl Publishing {
                 self.answered.push(unlooked(ticket));
             }
             Way::Look => {
-                let exchange = publication.exchange;
+                let (exchange, probe) = (publication.exchange, submission.probe);
                 let entry = self.looking.wait_for(exchange.as_str(), submission);
-                return self.entered(entry, Some(exchange));
+                return self.entered(entry, Some(Job::Look { exchange, probe }));
             }
             Way::Refuse(trouble, reason) => {
                 let refusal = Refusal { reaction: Reaction::Park(trouble), reason };
@@ -155,10 +155,10 @@ impl Publishing {
         None
     }
 
-    fn entered(&mut self, entry: Entry, exchange: Option<ShortString>) -> Option<Submission> {
+    fn entered(&mut self, entry: Entry, look: Option<Job>) -> Option<Submission> {
         match entry {
             Entry::Ask => {
-                exchange.into_iter().for_each(|exchange| self.ask(Job::Look(exchange)));
+                look.into_iter().for_each(|look| self.ask(look));
                 None
             }
             Entry::Waits => None,
@@ -288,7 +288,7 @@ impl Publishing {
             Ok(()) => rules.known.found(name),
             // It reads nothing that could be an answer.
             Err(Failure::Silent) if self.connection.is_blocked() => {
-                return self.ask(Job::Look(exchange));
+                return self.ask(Job::Look { exchange, probe: false });
             }
             Err(failure) => {
                 let (reaction, reason) = said(failure);

@@ -37,8 +37,8 @@ const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// One thing to find out.
 #[derive(Debug)]
 pub(super) enum Job {
-    /// Whether the exchange exists.
-    Look(ShortString),
+    /// Whether the exchange exists. For a probe that comes before the others.
+    Look { exchange: ShortString, probe: bool },
     /// Whether it delays what it returns.
     Kind(ShortString),
     /// Whether a message can be delivered.
@@ -133,8 +133,8 @@ impl Side {
     /// Asks; the answer comes from `poll_answer`.
     pub(super) fn ask(&mut self, job: Job) {
         match job {
-            Job::Probe(_) => self.probes.push_back(job),
-            Job::Look(_) | Job::Kind(_) => self.looks.push_back(job),
+            Job::Probe(_) | Job::Look { probe: true, .. } => self.probes.push_back(job),
+            Job::Look { .. } | Job::Kind(_) => self.looks.push_back(job),
         }
     }
 
@@ -197,7 +197,7 @@ async fn work(opener: Opener, channel: Option<Channel>, job: Job) -> (Option<Cha
         None => within(open(&opener)).await,
     };
     let answer = match job {
-        Job::Look(exchange) => {
+        Job::Look { exchange, .. } => {
             let found = match &channel {
                 Ok(channel) => within(look(channel, &exchange)).await,
                 Err(_) => Err(Failure::Silent),
