@@ -104,14 +104,14 @@ impl Setting {
         }
     }
 
-    /// The settings that a refusal for this one may be about. Of a batch in which several records are
-    /// refused, Kafka calls each one invalid, whatever the reason.
+    /// Whether the message itself shows that this setting refuses it.
+    ///
+    /// The code of a refused batch does not: where one record alone is invalid, librdkafka (2.12)
+    /// gives its code to every record of the batch
+    /// (`rd_kafka_interceptors_on_acknowledgement_queue`). So any other message is sent alone first.
     #[must_use]
-    pub fn may_be(self) -> &'static [Self] {
-        match self {
-            Self::Record => &[Self::Timestamp, Self::Record],
-            Self::Timestamp | Self::Policy => &[],
-        }
+    pub fn is_shown_by(self, message: &Message) -> bool {
+        self == Self::Record && message.key().is_none()
     }
 }
 

@@ -176,12 +176,15 @@ impl Flow {
         self.routes[item.route].place(&item.message).unwrap_or_default()
     }
 
-    /// The setting of its destination that is known to refuse such messages.
+    /// The parked setting that has refused this message for certain, although others were refused
+    /// with it.
     fn parked_setting(&self, item: &Item, reaction: Reaction) -> Option<Arc<str>> {
         let Reaction::Setting(setting) = reaction else { return None };
-        let place = self.place(item);
-        let mut names = setting.may_be().iter().map(|setting| place.setting(setting.as_str()));
-        names.find(|name| self.parked.contains(name)).map(Into::into)
+        if !setting.is_shown_by(&item.message) {
+            return None;
+        }
+        let name = self.place(item).setting(setting.as_str());
+        self.parked.contains(&name).then(|| name.into())
     }
 
     /// The destination is in trouble: that is not the message's fault.
