@@ -12,8 +12,8 @@ use crate::support::writer::{Batch, committed};
 /// What the queue takes before it nacks.
 const ROOM: usize = 50;
 
-/// GIVEN a queue that nacks what does not fit, and nobody who empties it WHEN messages of few keys are
-/// sent in strict order, and then read THEN they are in order.
+/// GIVEN a full queue that nacks what does not fit WHEN messages of few keys are sent in strict
+/// order, and a consumer then empties the queue THEN they arrive in order.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn i3_strict_order_survives_nacks() {
     let name = unique();
@@ -31,7 +31,7 @@ async fn i3_strict_order_survives_nacks() {
     Batch { keys: 10, ..Batch::orders(1_000) }.write(&session).await;
     let relay = RelayProcess::start(&stage.config).await;
     until("every key to be refused", async || {
-        let refused = "SELECT count(DISTINCT key) FROM outbox.retry WHERE class = 'refused'";
+        let refused = "SELECT count(DISTINCT key) FROM outbox.retry WHERE class = 'parked'";
         (session.count(refused).await == 10).then_some(())
     })
     .await;
