@@ -9,6 +9,7 @@ pub mod identity;
 pub mod inbox;
 mod lossy;
 pub mod moment;
+mod overlap;
 pub mod parked;
 pub mod prune;
 pub mod rebuild;

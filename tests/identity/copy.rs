@@ -130,6 +130,49 @@ async fn a_restored_dump_goes_on_when_it_is_kept() {
     assert!(RelayProcess::start(&config).await.terminate().await.success());
 }
 
+/// Rows that are written before the decision, and after it, under ids that the ledger knows.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restore_that_left_the_sequence_behind_loses_nothing() {
+    for command in ["keep", "renew"] {
+        // GIVEN ledgers that know 30 ids, and a dump without messages: without the sequence's value
+        let stage = production().await;
+        let session = stage.session().await;
+        for _ in 1..30 {
+            session.run(INSERT).await;
+        }
+        let relay = RelayProcess::start(&stage.config).await;
+        stage.wait_received(30).await;
+        stage.wait_settled().await;
+        assert!(relay.terminate().await.success());
+        let data = dump(&stage.database, &["--exclude-table-data=outbox.message*"]).await;
+        let database = restore(&data).await;
+        let restored = database.connect().await;
+        let topic = |n: i32| format!("INSERT INTO outbox.message (topic) VALUES ('new {n}')");
+        for n in 1..=10 {
+            restored.run(&topic(n)).await;
+        }
+
+        // WHEN a person has decided, and an application writes before the relay starts
+        let (done, said) = identity(&database, &[command]).await;
+        assert!(!done && said.contains("would be pending again"), "{said}");
+        let (done, said) = identity(&database, &[command, "--yes"]).await;
+        assert!(done && said.contains("10 rows were written after the last mark"), "{said}");
+        assert!(said.contains("is advanced to 30"), "{said}");
+        for n in 11..=40 {
+            restored.run(&topic(n)).await;
+        }
+        let url = database.url_as(&format!("{}_relay", stage.database.name));
+        let config = stage.config.clone().set("database", "url", quoted(&url));
+        let relay = RelayProcess::start(&config).await;
+
+        // THEN
+        stage.wait_received(70).await;
+        assert!(relay.terminate().await.success());
+        let ids = "SELECT count(*) FROM outbox.message WHERE id > 30";
+        assert_eq!(restored.count(ids).await, 30);
+    }
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pg_upgrade_is_refused_until_it_is_kept() {
     // GIVEN what pg_upgrade changes: the system identifier, and before PostgreSQL 15 the database

@@ -117,3 +117,23 @@ async fn an_outbox_without_an_id_has_no_locks() {
     let said = refused.as_db_error().expect("the server refuses it").message();
     assert!(said.contains("restored without its data"), "{said}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renamed_schema_is_explained() {
+    // GIVEN an outbox whose schema was renamed
+    let stage = Stage::new(Database::create().await).await;
+    let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
+    stage.session().await.run("ALTER SCHEMA outbox RENAME TO box").await;
+    let stage = stage.set("database", "schema", "\"box\"");
+
+    // WHEN
+    let check = command(&stage.config, &["check"]).await;
+    let run = command(&stage.config, &["run"]).await;
+
+    // THEN both say so, and what to do
+    for output in [check, run] {
+        assert!(!output.status.success(), "{output:?}");
+        let said = text(&output.stdout) + &text(&output.stderr);
+        assert!(said.contains("had another name") && said.contains("ALTER SCHEMA"), "{said}");
+    }
+}

@@ -4,7 +4,7 @@ use serde::Serialize;
 use tokio_postgres::{Client, Transaction};
 use uuid::Uuid;
 
-use super::{AdminError, backend, end};
+use super::{AdminError, backend, end, overlap};
 use crate::decision::{self, Decided, Decision};
 use crate::keeper::floor;
 use crate::range::RangeSet;
@@ -23,6 +23,10 @@ pub struct Identity {
     pub place: String,
     /// Whether commits wake an idle relay.
     pub doorbell: bool,
+    /// Rows that counted as sent and cannot have been, each target's counted: they are pending again.
+    pub released_rows: i64,
+    /// The highest id that is known, if the sequence was behind it: new rows get higher ones.
+    pub advanced_to: Option<i64>,
 }
 
 /// What is asked for, as it is recorded.
@@ -89,7 +93,16 @@ pub async fn renew(
     transaction.execute(&schema.sql(FORGET), &[]).await?;
     let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
     let Place { noted: former_place, present: place } = place;
-    let identity = Identity { former_id, outbox_id, former_place, place, doorbell };
+    let (released_rows, advanced_to) = settle_overlap(&transaction, schema, dry_run).await?;
+    let identity = Identity {
+        former_id,
+        outbox_id,
+        former_place,
+        place,
+        doorbell,
+        released_rows,
+        advanced_to,
+    };
     finish(transaction, schema, "identity renew", identity, decision, dry_run).await
 }
 
@@ -114,7 +127,16 @@ pub async fn keep(
     }
     let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
     let Place { noted: former_place, present: place } = place;
-    let identity = Identity { former_id: outbox_id, outbox_id, former_place, place, doorbell };
+    let (released_rows, advanced_to) = settle_overlap(&transaction, schema, dry_run).await?;
+    let identity = Identity {
+        former_id: outbox_id,
+        outbox_id,
+        former_place,
+        place,
+        doorbell,
+        released_rows,
+        advanced_to,
+    };
     finish(transaction, schema, "identity keep", identity, decision, dry_run).await
 }
 
@@ -145,6 +167,18 @@ async fn refuse_in_use(transaction: &Transaction<'_>, schema: &Schema) -> Result
     // new key.
     transaction.query_one(&schema.sql(LOCK), &[&"@bell"]).await?;
     Ok(())
+}
+
+/// The restore may have left the sequence behind the ledgers. From here on nothing compares them: the
+/// ledgers have just forgotten which sequence they were written for.
+async fn settle_overlap(
+    transaction: &Transaction<'_>,
+    schema: &Schema,
+    dry_run: bool,
+) -> Result<(i64, Option<i64>), AdminError> {
+    let released_rows = overlap::release(transaction, schema).await?;
+    let advanced_to = overlap::behind(transaction, schema, !dry_run).await?;
+    Ok((released_rows, advanced_to))
 }
 
 async fn finish(

@@ -61,10 +61,10 @@ pub async fn run(
 }
 
 fn render(identity: &Identity, renews: bool, yes: bool) -> String {
-    let Identity { former_id, outbox_id, former_place, place, doorbell } = identity;
+    let Identity { former_id, outbox_id, former_place, place, doorbell, .. } = identity;
     let would = if yes { "" } else { "would be " };
     let former_place = former_place.as_deref().unwrap_or("not noted");
-    let place = format!("place: {former_place} before, {place} now\n");
+    let place = format!("place: {former_place} before, {place} now\n{}", overlap(identity, yes));
     if !renews {
         return format!("outbox {outbox_id} {would}kept where it is\n{place}");
     }
@@ -76,4 +76,23 @@ fn render(identity: &Identity, renews: bool, yes: bool) -> String {
          each target {would}told where it points at its next run\n",
         now = if yes { format!(": it is {outbox_id}") } else { String::new() },
     )
+}
+
+/// What was found of ids that were drawn, or would be drawn, a second time.
+fn overlap(identity: &Identity, yes: bool) -> String {
+    let (are, is) = if yes { ("are", "is") } else { ("would be", "would be") };
+    let mut text = String::new();
+    if identity.released_rows > 0 {
+        let rows = identity.released_rows;
+        text += &format!(
+            "{rows} rows were written after the last mark, under ids that count as sent: they \
+             {are} pending again\n"
+        );
+    }
+    if let Some(id) = identity.advanced_to {
+        text += &format!(
+            "the sequence of message.id is behind the ledgers: it {is} advanced to {id}\n"
+        );
+    }
+    text
 }

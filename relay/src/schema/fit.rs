@@ -12,6 +12,8 @@ pub enum Found {
     Nothing,
     /// The tables of an outbox without their rows: a restore of the schema alone.
     Bare,
+    /// An outbox whose schema was renamed: its functions and triggers use the former name.
+    Renamed,
     /// An outbox of this version.
     Version(i32),
 }
@@ -20,6 +22,11 @@ pub enum Found {
 const IS_BARE: &str = "SELECT to_regclass('outbox.meta') IS NOT NULL";
 
 const HAS_META: &str = "SELECT EXISTS (SELECT FROM outbox.meta)";
+
+// The migration put the schema's name into the function's text.
+const IS_RENAMED: &str = "
+SELECT EXISTS (SELECT FROM pg_catalog.pg_proc
+               WHERE oid = to_regprocedure('outbox.lock_key(text)') AND position($1 IN prosrc) = 0)";
 
 // Its ids are drawn by the publisher's sequence, and rows come in the order of its commits.
 const SUBSCRIBED: &str = "
@@ -35,7 +42,12 @@ pub async fn found(client: &Client, schema: &Schema) -> Result<Found, Error> {
     let Some(version) = installed_version(client, schema).await? else {
         return Ok(if asked(IS_BARE).await? { Found::Bare } else { Found::Nothing });
     };
-    Ok(if asked(HAS_META).await? { Found::Version(version) } else { Found::Bare })
+    if !asked(HAS_META).await? {
+        return Ok(Found::Bare);
+    }
+    let meta = schema.sql("outbox.meta");
+    let renamed = client.query_one(&schema.sql(IS_RENAMED), &[&meta]).await?.try_get(0)?;
+    Ok(if renamed { Found::Renamed } else { Found::Version(version) })
 }
 
 /// What is wrong with what was found, and the remedy. An older relay would write marks into tables
@@ -51,6 +63,12 @@ pub fn misfit(schema: &Schema, found: Found) -> Option<(String, &'static str)> {
         Found::Bare => Some((
             format!("the outbox in schema {name} was restored without its data"),
             "outbox-relay migrate, which completes it",
+        )),
+        Found::Renamed => Some((
+            format!(
+                "the schema {name} had another name when the outbox was made: its functions and triggers still use that one"
+            ),
+            "ALTER SCHEMA … RENAME TO the former name; an outbox cannot be renamed",
         )),
         Found::Version(version) if version < newest => Some((
             format!("{name} has version {version}, this relay needs {newest}"),
