@@ -71,6 +71,9 @@ pub struct Probe {
     pub rows: u32,
     /// How many there were.
     pub found: u32,
+    /// The row that was the last probe: those behind it come first, then it begins anew. One row that
+    /// is always refused (too large for the queue, say) must not stand for all the others.
+    pub after: i64,
 }
 
 impl Mark {
@@ -174,6 +177,8 @@ pub enum Class {
     Parked,
     /// It is dead, and its key is held until a person releases it.
     Poison,
+    /// The keeper found it behind an id that had been given up.
+    Late,
 }
 
 impl Class {
@@ -186,6 +191,7 @@ impl Class {
             Self::Straggler => "straggler",
             Self::Parked => "parked",
             Self::Poison => "poison",
+            Self::Late => "late",
         }
     }
 }

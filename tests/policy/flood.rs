@@ -204,3 +204,32 @@ async fn i7_a_queue_at_its_limit_buries_nothing() {
     check(&journal, &there.deliveries()).assert_exact("full");
     stage.assert_exact(&journal).await;
 }
+
+/// GIVEN a row that is larger than its queue's limit of bytes WHEN other rows of the same routing key
+/// come behind it THEN it waits, and they arrive.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn i7_a_row_that_fits_into_no_queue_delays_nobody() {
+    const ROWS: usize = 50;
+    let name = unique();
+    let queue = AmqpDestination { url: Services::amqp(), exchange: name.clone(), queue: name };
+    queue.declare_exchange().await.expect("an exchange can be declared");
+    queue.declare_queue_rejecting_beyond(10_000).await.expect("a queue can be declared");
+    let mut stage = Stage::new(Database::create().await).await;
+    stage.config = stage.config.amqp("amqp", &queue);
+    let stage = stage.set("target.amqp", "retry_backoff_min", "\"50ms\"").set(
+        "target.amqp",
+        "retry_backoff_max",
+        "\"200ms\"",
+    );
+    let session = stage.session().await;
+    let write = "INSERT INTO outbox.message (topic, payload)
+                 SELECT 'order.placed', convert_to(repeat('x', CASE n WHEN 1 THEN 20000 ELSE 1 END), 'UTF8')
+                 FROM generate_series(1, 51) AS n";
+    session.run(write).await;
+    let there = Consumer::start(Destination::Amqp(queue));
+    let relay = RelayProcess::start(&stage.config).await;
+    there.wait_received(ROWS).await;
+    wait_parked(&session, 1).await;
+    assert_nobody_blamed(&session).await;
+    assert!(relay.terminate().await.success());
+}

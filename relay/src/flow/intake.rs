@@ -61,6 +61,8 @@ pub struct RetryRow {
     pub sent: bool,
     /// It is dead and holds its key: nobody behind it goes before a person has decided.
     pub poison: bool,
+    /// The keeper found it behind an id that had been given up: no route has seen it yet.
+    pub late: bool,
     /// False for a follower.
     pub head: bool,
 }
@@ -154,8 +156,11 @@ impl Flow {
             // The next row of the key is read as a head in its turn.
             return;
         };
-        // A row that stands here was wanted once, and its dead copy may be the last there is: what no
-        // route takes any more is dead, not settled.
+        if row.late && row.route.is_none() && self.policy.unrouted == Unrouted::Settle {
+            return self.settle_late(&message, row.key.as_deref());
+        }
+        // Any other row that stands here was wanted once, and its dead copy may be the last there is:
+        // what no route takes any more is dead, not settled.
         // Where rows without a route wait, it waits as well.
         let waits = self.policy.unrouted == Unrouted::Wait;
         let unrouted = || format!("no route takes topic {:?} any more", message.topic());

@@ -61,6 +61,8 @@ struct Park {
     allowance: u32,
     /// Rows that were set aside for it since it was last tried.
     waiting: u32,
+    /// The id of the last probe.
+    last_probe: i64,
 }
 
 impl Park {
@@ -76,6 +78,7 @@ impl Park {
             outstanding: 0,
             allowance: 1,
             waiting: 1,
+            last_probe: 0,
         }
     }
 
@@ -334,7 +337,8 @@ impl Parked {
             let rows = park.room();
             park.asked += rows;
             (park.asked_at, park.next_at) = (Some(now), None);
-            self.probes.push(Probe { destination: candidate.name, rows, found: 0 });
+            let after = park.last_probe;
+            self.probes.push(Probe { destination: candidate.name, rows, found: 0, after });
         }
         let spent = 1_000 * self.probes.len() as u64;
         self.budget = Some(budget.saturating_sub(spent));
@@ -367,6 +371,7 @@ impl Parked {
         for probe in &mark.probes {
             let Some(park) = self.destinations.get_mut(&probe.destination) else { continue };
             park.asked = park.asked.saturating_sub(probe.rows - probe.found.min(probe.rows));
+            park.last_probe = probe.after;
             self.wake_at = None;
             if probe.found == 0 && park.outstanding == 0 {
                 // Nobody waits there any more.

@@ -490,6 +490,7 @@ impl World {
                     parked: row.destination,
                     sent: row.sent,
                     poison: row.poison,
+                    late: false,
                     head,
                 };
                 self.say(|| format!("read of retry {rows:?} as of {as_of}"));
@@ -923,7 +924,11 @@ fn unpark(retry: &mut BTreeMap<i64, Retry>, mark: &mut Mark) {
         let wanted = usize::try_from(probe.rows).unwrap();
         let found =
             retry.iter().filter(|(id, row)| waits(row, &probe.destination) && is_head(id, row));
-        let found: Vec<i64> = found.map(|(id, _)| *id).take(wanted).collect();
+        let found: Vec<i64> = found.map(|(id, _)| *id).collect();
+        let behind = found.partition_point(|id| *id <= probe.after);
+        let found = if behind < found.len() { &found[behind..] } else { &found[..] };
+        let found: Vec<i64> = found.iter().copied().take(wanted).collect();
+        probe.after = found.last().copied().unwrap_or(0);
         probe.found = u32::try_from(found.len()).unwrap();
         for id in found {
             retry.entry(id).and_modify(|row| row.due = Due::In(MS));

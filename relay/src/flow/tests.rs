@@ -70,6 +70,7 @@ impl Scene {
             parked: None,
             sent: false,
             poison: false,
+            late: false,
             head,
         };
         self.flow.on_retry_rows(rows.iter().map(row).collect(), self.marks);
@@ -210,6 +211,7 @@ fn a_row_of_retry_without_a_route_is_dead() {
         parked: None,
         sent: false,
         poison: false,
+        late: false,
         head: true,
     };
     scene.flow.on_retry_rows(vec![row], scene.marks);
@@ -217,6 +219,32 @@ fn a_row_of_retry_without_a_route_is_dead() {
     assert_eq!(mark.resolved, [0; 0]);
     assert_eq!(mark.buried[0].reason, "no route takes topic \"t\" any more");
     assert_eq!(mark.buried[0].attempts, 3);
+}
+
+/// A row that comes late was wanted by nobody yet: where rows without a route are settled, it is, and
+/// is recorded as unsent like the others.
+#[test]
+fn a_late_row_without_a_route_is_settled_like_any_other() {
+    let mut scene = Scene::over(Policy::default(), "{[1,9)}".parse().unwrap());
+    scene.read(&[], 0);
+    let row = RetryRow {
+        id: 2,
+        message: Some(message(2, "k")),
+        route: None,
+        key: Some("k".into()),
+        holds: false,
+        attempts: 0,
+        replay: None,
+        parked: None,
+        sent: false,
+        poison: false,
+        late: true,
+        head: true,
+    };
+    scene.flow.on_retry_rows(vec![row], scene.marks);
+    let mark = scene.mark().expect("its row in retry has to go");
+    assert_eq!((mark.resolved.as_slice(), mark.buried.len()), (&[2][..], 0));
+    assert_eq!((mark.unrouted.len(), mark.unrouted[0].first_id), (1, 2));
 }
 
 /// What librdkafka still holds counts against the window's bytes, though the row is set aside.
@@ -281,6 +309,7 @@ fn a_dead_message_that_holds_its_key_is_no_follower() {
         parked: None,
         sent: false,
         poison: id == 2,
+        late: false,
         head: id == 1,
     };
     scene.flow.on_retry_rows(vec![row(1), row(2), row(3)], 0);

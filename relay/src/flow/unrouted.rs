@@ -149,6 +149,14 @@ impl Flow {
         self.free_message(message);
     }
 
+    /// The same of a row that stands in `retry` since it came late: its id is settled already.
+    pub(super) fn settle_late(&mut self, message: &Message, key: Option<&str>) {
+        self.counters.filtered += 1;
+        self.unrouted.settled(message);
+        self.resolve(message.id(), key);
+        self.free_message(message);
+    }
+
     /// A message was confirmed; `None` where only its id is known.
     pub(super) fn sent_after_all(&mut self, id: i64, message: Option<&Message>) {
         self.unrouted.sent(id, message);

@@ -5,7 +5,7 @@ use tokio_postgres::{Row, Statement};
 use uuid::Uuid;
 
 use super::aside::{self, COUNT as COUNT_RETRY, COUNTED_ROWS};
-use super::{Buried, Due, Mark, Probe};
+use super::{Buried, Due, Mark};
 use crate::database::{DatabaseError, Reaction, Session};
 use crate::lease::Lease;
 use crate::range::RangeSet;
@@ -242,11 +242,21 @@ impl Marker {
         }
         for probe in &mark.probes {
             let rows = i64::from(probe.rows);
-            let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 3] =
-                [&self.target, &&*probe.destination, &rows];
-            let row = lease.query_opt(&self.statements.probe, &parameters).await?;
-            let found = row.map(|row| row.try_get::<_, i64>(0)).transpose()?.unwrap_or(0);
-            probes.push(Probe { found: u32::try_from(found).unwrap_or(u32::MAX), ..probe.clone() });
+            let mut probe = probe.clone();
+            for after in [probe.after, 0] {
+                let parameters: [&(dyn tokio_postgres::types::ToSql + Sync); 4] =
+                    [&self.target, &&*probe.destination, &rows, &after];
+                let row = lease.query_opt(&self.statements.probe, &parameters).await?;
+                let found = row
+                    .map(|row| Ok::<_, tokio_postgres::Error>((row.try_get(0)?, row.try_get(1)?)));
+                let (found, last): (i64, Option<i64>) = found.transpose()?.unwrap_or((0, None));
+                probe.found = u32::try_from(found).unwrap_or(u32::MAX);
+                probe.after = last.unwrap_or(0);
+                if found > 0 || after == 0 {
+                    break;
+                }
+            }
+            probes.push(probe);
         }
         // Only now: should one of them fail, all of them are done again.
         (mark.releases, mark.probes) = (releases, probes);
@@ -564,15 +574,16 @@ WITH probing AS (
     WHERE target = $1 AND id = ANY (ARRAY(
         SELECT r.id FROM outbox.retry AS r
         WHERE r.target = $1 AND r.destination = $2 AND r.next_at = 'infinity'
+          AND r.id > $4
           AND NOT (r.holds AND EXISTS (
               SELECT FROM outbox.retry AS e
               WHERE e.target = $1 AND e.holds AND e.key = r.key AND e.id < r.id
           ))
         ORDER BY r.id LIMIT $3
     ))
-    RETURNING 1
+    RETURNING id
 )
-SELECT count(*) FROM probing";
+SELECT count(*), max(id) FROM probing";
 
 // Of one route; bounded, since a lease has a second at least.
 const COUNT: &str = "

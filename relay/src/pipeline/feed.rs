@@ -132,6 +132,7 @@ impl Feed {
             parked: row.destination.map(Into::into),
             sent: row.sent,
             poison: row.class == Class::Poison.as_str(),
+            late: row.class == Class::Late.as_str(),
             head: row.head,
         };
         Fed::Retry { rows: batch.rows.into_iter().map(route).collect(), as_of: batch.as_of }

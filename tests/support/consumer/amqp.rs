@@ -76,8 +76,17 @@ impl AmqpDestination {
 
     /// A classic queue that nacks what does not fit into its `messages`, bound for everything.
     pub(crate) async fn declare_rejecting_queue(&self, messages: i64) -> lapin::Result<()> {
+        self.declare_rejecting("x-max-length", messages).await
+    }
+
+    /// The same with a limit of bytes.
+    pub(crate) async fn declare_queue_rejecting_beyond(&self, bytes: i64) -> lapin::Result<()> {
+        self.declare_rejecting("x-max-length-bytes", bytes).await
+    }
+
+    async fn declare_rejecting(&self, limit: &str, value: i64) -> lapin::Result<()> {
         let mut arguments = FieldTable::default();
-        arguments.insert(short("x-max-length"), AMQPValue::LongLongInt(messages));
+        arguments.insert(short(limit), AMQPValue::LongLongInt(value));
         arguments.insert(short("x-overflow"), AMQPValue::LongString("reject-publish".into()));
         self.declare(QueueKind::Classic, "#", arguments).await
     }
