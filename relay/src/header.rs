@@ -6,6 +6,11 @@ use std::fmt;
 use serde::de::{Deserializer as _, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+/// Headers that RabbitMQ reads itself, and wants as arrays: a text or a void there closes the channel
+/// with everything in flight on it (measured; `x-death` is let pass). The names are compared as RabbitMQ
+/// does, byte by byte.
+pub(crate) const ARRAY_HEADERS: [&str; 2] = ["CC", "BCC"];
+
 /// The value of a header.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Value<'a> {

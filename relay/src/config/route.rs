@@ -6,8 +6,10 @@ use super::default::{DEFAULT_MANDATORY, DEFAULT_ROUTING_KEY};
 use super::raw::{RawRoute, RawTarget, Scalar, Setting};
 use super::section::Section;
 use super::target::Kind;
-use crate::header::check_name;
+use crate::header::{ARRAY_HEADERS, check_name};
 use crate::route::{Destination, Pattern, RouteConfig, Template};
+
+const CONTENT_TYPE: &str = "content-type";
 
 /// An AMQP short string: exchange, routing key.
 const SHORT_STRING_BYTES_MAX: usize = 255;
@@ -62,13 +64,25 @@ fn amqp(raw: &RawRoute, s: &mut Section<'_>) -> Option<Destination> {
         None => Template::parse(DEFAULT_ROUTING_KEY).ok(),
         written => short_string(s, "routing_key", written),
     };
-    if let Some(name) = exchange.as_ref().and_then(Template::constant)
-        && name.contains(['\r', '\n'])
-    {
+    // A part that can never work would bury every row of the route.
+    if exchange.iter().flat_map(Template::fixed_texts).any(|text| text.contains(['\r', '\n'])) {
         s.refuse("exchange", "has a line break", "RabbitMQ has no exchange of such a name");
     }
     let mandatory = s.flag("mandatory", &raw.mandatory, DEFAULT_MANDATORY);
     let headers = headers(raw, s);
+    let mut table = s.table("headers");
+    for (name, value) in &headers {
+        if ARRAY_HEADERS.contains(&name.as_str()) {
+            table.refuse_key(
+                name,
+                "RabbitMQ takes an array of routing keys there, and nothing else",
+                "give the header another name; more destinations are a matter of bindings",
+            );
+        }
+        if name == CONTENT_TYPE && value.fixed_bytes() > SHORT_STRING_BYTES_MAX {
+            table.refuse(name, "longer than 255 bytes", "AMQP allows no longer content type");
+        }
+    }
     Some(Destination::Amqp { exchange: exchange?, routing_key: routing_key?, headers, mandatory })
 }
 
@@ -77,9 +91,11 @@ fn kafka(raw: &RawRoute, s: &mut Section<'_>) -> Option<Destination> {
         s.missing("kafka_topic", "\"{{ topic }}\"");
     }
     let topic = parsed(s, "kafka_topic", &raw.kafka_topic, Template::parse);
-    if let Some(name) = topic.as_ref().and_then(Template::constant)
-        && !is_kafka_topic(name)
-    {
+    let legal = |topic: &Template| match topic.constant() {
+        Some(name) => is_kafka_topic(name),
+        None => topic.fixed_texts().all(is_of_a_kafka_topic) && topic.fixed_bytes() <= 249,
+    };
+    if topic.as_ref().is_some_and(|topic| !legal(topic)) {
         s.refuse(
             "kafka_topic",
             "not the name of a Kafka topic",
@@ -92,11 +108,7 @@ fn kafka(raw: &RawRoute, s: &mut Section<'_>) -> Option<Destination> {
 
 fn short_string(s: &mut Section<'_>, key: &str, value: &Setting) -> Option<Template> {
     let template = parsed(s, key, value, Template::parse);
-    if template
-        .as_ref()
-        .and_then(Template::constant)
-        .is_some_and(|t| t.len() > SHORT_STRING_BYTES_MAX)
-    {
+    if template.as_ref().is_some_and(|t| t.fixed_bytes() > SHORT_STRING_BYTES_MAX) {
         s.refuse(key, "longer than 255 bytes", "AMQP allows no longer name");
     }
     template
@@ -155,8 +167,9 @@ fn parsed<T, E: Display>(
 }
 
 fn is_kafka_topic(name: &str) -> bool {
-    (1..=249).contains(&name.len())
-        && name != "."
-        && name != ".."
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
+    (1..=249).contains(&name.len()) && name != "." && name != ".." && is_of_a_kafka_topic(name)
+}
+
+fn is_of_a_kafka_topic(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b"._-".contains(&b))
 }

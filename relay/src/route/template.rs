@@ -144,6 +144,23 @@ impl Template {
         }
     }
 
+    /// What stands in the text whatever the row is, and what may stand in for its variables.
+    pub(crate) fn fixed_texts(&self) -> impl Iterator<Item = &str> {
+        self.parts.iter().filter_map(|part| match part {
+            Part::Literal(text) => Some(text.as_str()),
+            Part::Variable(_, default) => default.as_deref(),
+        })
+    }
+
+    /// The bytes that the text has at least.
+    pub(crate) fn fixed_bytes(&self) -> usize {
+        let literal = |part: &Part| match part {
+            Part::Literal(text) => text.len(),
+            Part::Variable(..) => 0,
+        };
+        self.parts.iter().map(literal).sum()
+    }
+
     fn value<'a>(&'a self, part: &'a Part, message: &'a Message) -> Result<Cow<'a, str>, Absent> {
         let (variable, default) = match part {
             Part::Literal(text) => return Ok(Cow::Borrowed(text)),

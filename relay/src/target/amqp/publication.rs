@@ -4,6 +4,7 @@ use lapin::BasicProperties;
 use lapin::types::{AMQPValue, FieldTable, ShortString};
 use uuid::Uuid;
 
+use crate::header::ARRAY_HEADERS;
 use crate::message::Message;
 use crate::route::{Destination, RouteConfig};
 use crate::target::wire::{self, SHORT_STRING_BYTES_MAX, bury, render};
@@ -16,11 +17,6 @@ const DELIVERY_MODE_PERSISTENT: u8 = 2;
 /// (8), class, weight, body size and flags (14), delivery mode (1), timestamp (8), length of the
 /// table (4).
 const HEADER_BYTES_FIXED: usize = 35;
-
-/// Headers that RabbitMQ reads itself, and wants as arrays: a text or a void there closes the channel
-/// with everything in flight on it (measured; `x-death` is let pass). The names are compared as RabbitMQ
-/// does, byte by byte.
-const ARRAY_HEADERS: [&str; 2] = ["CC", "BCC"];
 
 /// Everything of a `basic.publish` but the body.
 #[derive(Debug)]
