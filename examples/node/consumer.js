@@ -14,6 +14,7 @@ const ATTEMPTS_MAX = 8 // as the Rust crate: with the pauses below, a minute on 
 const PAUSE_MS_MAX = 300_000
 const HEARTBEAT_MS = 2_000
 const KEEP_BYTES_MAX = 256 * 1024 // of a parked payload
+const UNSTORABLE = '22P05' // a text has a character that the database's encoding does not know
 const REPLAY_INTERVAL_MS = 5_000
 
 /** The handler failed, not the database around it. Another attempt may succeed, unless it is permanent. */
@@ -42,8 +43,10 @@ async function pay(client, body) {
 
 /** Text, or undefined for bytes that are none: two of those would look alike. */
 function text(bytes) {
-  if (bytes === undefined || bytes === null) return undefined
-  const buffer = Buffer.from(Array.isArray(bytes) ? bytes[0] : bytes)
+  // A header that is given more than once is an array, and each of its values may be null.
+  const first = Array.isArray(bytes) ? bytes[0] : bytes
+  if (first === undefined || first === null) return undefined
+  const buffer = Buffer.from(first)
   const decoded = buffer.toString()
   return Buffer.from(decoded).equals(buffer) ? decoded : undefined
 }
@@ -107,6 +110,7 @@ async function processOnce(message, body) {
     return found
   } catch (error) {
     client.release(!(error instanceof Failed)) // true: nobody knows in which state it is, so it is closed
+    if (error.code === UNSTORABLE) return { verdict: 'unusable', reason: 'encoding' }
     throw error
   }
 }
@@ -127,13 +131,20 @@ async function fail(message, kind, error, attemptsMax, record) {
   // could.
   const fits = !body || body.length <= KEEP_BYTES_MAX
   const what = fits ? [kept(record), body] : [null, null]
-  return (await db.query(sql, [CONSUMER, message, kind, error, attemptsMax, ...what])).rows[0]
+  const told = [CONSUMER, message, kind, error, attemptsMax]
+  try {
+    return (await db.query(sql, [...told, ...what])).rows[0]
+  } catch (refused) {
+    if (refused.code !== UNSTORABLE) throw refused
+    // A header, say, has a character that the database's encoding does not know.
+    return (await db.query(sql, [CONSUMER, message, kind, error.replace(/[^ -~]/g, '?'), attemptsMax, null, null])).rows[0]
+  }
 }
 
 /** Under which id a message is parked that no handler has seen. outbox.inbox_fail takes any text. */
-function parkingName(message, verdict) {
+function parkingName(message, verdict, reason) {
   if (verdict === 'mismatch') return `mismatch:${randomUUID()}` // under its own stands the message that has it already
-  if (message?.includes('\0')) return `sha256:${createHash('sha256').update(message).digest('hex')}`
+  if (reason === 'nul' || reason === 'encoding') return `sha256:${createHash('sha256').update(message).digest('hex')}`
   return message ?? null
 }
 
@@ -148,7 +159,7 @@ async function attempt(message, record) {
       console.log(`duplicate ignored ${told} decision=duplicate`)
     } else {
       // missing_id, mismatch, stale, unusable: no other attempt would end otherwise.
-      await fail(parkingName(message, verdict), verdict, reason ?? '', 0, record)
+      await fail(parkingName(message, verdict, reason), verdict, reason ?? '', 0, record)
       console.log(`message parked ${told} reason=${verdict} ${reason ?? ''}`)
       return { decision: 'parked' }
     }

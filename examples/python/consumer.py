@@ -26,6 +26,8 @@ REPLAY_INTERVAL = 5  # seconds
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 # Another transaction was in the way. That says nothing about the message.
 BUSY = (errors.LockNotAvailable, errors.SerializationFailure, errors.DeadlockDetected)
+# A text has a character that the database's encoding does not know, or that is no character.
+UNSTORABLE = (errors.UntranslatableCharacter, errors.CharacterNotInRepertoire, UnicodeEncodeError)
 # The database refuses the values: no other attempt makes them right.
 REFUSED = (errors.DataError, errors.IntegrityError)
 log = logging.getLogger("consumer")
@@ -91,6 +93,10 @@ def process(db, message, properties, body):
                 pay(db, body)
     except (*BUSY, Refused):
         raise
+    except UNSTORABLE as error:
+        if claimed:
+            raise Refused(type(error).__name__) from error
+        return "unusable", "encoding"  # the id has a character that the database's encoding does not know
     except Exception as error:
         # The database is away, or the inbox cannot be used: that says nothing about the message.
         # The process ends, its supervisor starts it again, and the message comes again.
@@ -133,14 +139,18 @@ def fail(db, message, reason, error, attempts_max, properties, body):
     # could.
     fits = len(body) <= KEEP_BYTES_MAX
     what = (kept(properties), body) if fits else (None, None)
-    return db.execute(sql, (CONSUMER, message, reason, error, attempts_max, *what)).fetchone()
+    try:
+        return db.execute(sql, (CONSUMER, message, reason, error, attempts_max, *what)).fetchone()
+    except UNSTORABLE:
+        # A header, say, has a character that the database's encoding does not know.
+        return db.execute(sql, (CONSUMER, message, reason, error, attempts_max, None, None)).fetchone()
 
 
-def parking_name(message, verdict):
+def parking_name(message, verdict, reason):
     """Under which id a message is parked that no handler has seen. outbox.inbox_fail takes any text."""
     if verdict == "mismatch":
         return f"mismatch:{uuid.uuid4()}"  # under its own stands the message that has it already
-    if message and "\0" in message:
+    if message and reason in ("nul", "encoding"):
         return "sha256:" + hashlib.sha256(message.encode("utf-8", "surrogateescape")).hexdigest()
     return message
 
@@ -171,7 +181,7 @@ def attempt(db, message, properties, body):
         log.info("%s %s decision=%s", "payment made" if verdict == "fresh" else "duplicate ignored", told, verdict)
         return verdict, 0
     # missing_id, mismatch, stale, unusable: no other attempt would end otherwise.
-    fail(db, parking_name(message, verdict), verdict, reason, 0, properties, body)
+    fail(db, parking_name(message, verdict, reason), verdict, reason, 0, properties, body)
     log.warning("message parked %s reason=%s %s", told, verdict, reason or "")
     return "parked", 1
 
@@ -219,7 +229,7 @@ def main():
     logging.getLogger("pika").setLevel(logging.WARNING)
     # autocommit: a transaction is what `with db.transaction()` says, and nothing else.
     with (
-        psycopg.connect(os.environ["DATABASE_URL"], autocommit=True) as db,
+        psycopg.connect(os.environ["DATABASE_URL"], autocommit=True, client_encoding="UTF8") as db,
         pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])) as connection,
     ):
         channel = connection.channel()
