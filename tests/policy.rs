@@ -2,6 +2,7 @@
 
 mod bisect;
 mod crowd;
+mod delay;
 mod flood;
 mod order;
 mod park;

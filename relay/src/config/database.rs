@@ -14,12 +14,19 @@ use crate::schema::Schema;
 const EXAMPLE: &str = "\"postgres://relay@db/app\"";
 
 /// Parameters of a url that have a key of their own, which would contradict them.
-const OWN_KEYS: [(&str, &str); 4] = [
+const OWN_KEYS: [(&str, &str); 7] = [
     ("password", "database.password_file"),
     ("sslmode", "database.tls.mode"),
     ("sslrootcert", "database.tls.ca_file"),
+    ("sslcert", "database.tls.cert_file"),
+    ("sslkey", "database.tls.key_file"),
+    ("passfile", "database.password_file"),
     ("connect_timeout", "database.connect_timeout"),
 ];
+
+/// What a parameter that the client library does not know calls for.
+const UNKNOWN_HINT: &str = "take the parameter out of the url; known are application_name, options, \
+     keepalives, target_session_attrs, load_balance_hosts, channel_binding and tcp_user_timeout";
 
 pub(super) fn check(raw: &RawDatabase, s: &mut Section<'_>) -> DatabaseConfig {
     let (seconds, hour) = (Duration::from_secs(1), Duration::from_secs(3_600));
@@ -60,10 +67,12 @@ fn parse(text: &str) -> Result<url::ServerUrl, UrlError> {
             let cause = std::error::Error::source(&error)
                 .filter(|_| url.url.contains('@'))
                 .map(|cause| format!(": {cause}"));
-            UrlError::new(
-                format!("not a connection url{}", cause.unwrap_or_default()),
-                format!("write it as {EXAMPLE}"),
-            )
+            let cause = cause.unwrap_or_default();
+            let hint = match cause.contains("unknown option") {
+                true => UNKNOWN_HINT.to_owned(),
+                false => format!("write it as {EXAMPLE}"),
+            };
+            UrlError::new(format!("not a connection url{cause}"), hint)
         })?;
     if parsed.get_hosts().is_empty() {
         return Err(UrlError::new("names no host", format!("write it as {EXAMPLE}")));

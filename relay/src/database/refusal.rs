@@ -92,7 +92,7 @@ impl About {
         match self {
             // The function that raised it is the same in every language of the messages.
             Self::Credentials if said.routine() == Some("InitializeSessionUserId") => {
-                "let the role in database.url exist and log in: ALTER ROLE … LOGIN".to_owned()
+                "correct the role in database.url, or let it exist and log in: CREATE ROLE … LOGIN, or ALTER ROLE … LOGIN if it is there; then outbox-relay migrate --grant-relay".to_owned()
             }
             Self::Credentials if said.routine() == Some("ClientAuthentication") => format!(
                 "{}; a `hostssl` line there asks for mode = \"verify-full\" under [database.tls]",

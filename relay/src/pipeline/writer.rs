@@ -29,22 +29,38 @@ pub(super) struct Farewell {
 const LEFT_ROWS_MAX: i64 = 10_000;
 const LEFT_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// What is pending for a target, in words.
+/// Rows of `retry`, at most `$2` of them.
+const WAITING: &str =
+    "SELECT count(*) FROM (SELECT FROM outbox.retry WHERE target = $1 LIMIT $2) AS waiting";
+
+/// What is left to send to a target, in words.
 async fn left(lease: &Lease, schema: &Schema, name: &str) -> String {
     let session = lease.session();
     let counted = async {
         // A scan of the gaps in the ledger alone, as the keeper counts them.
         session.batch_execute("SET enable_seqscan = off").await?;
-        backlog::read(&**session, schema, name, LEFT_ROWS_MAX + 1).await
+        let limit = LEFT_ROWS_MAX + 1;
+        let backlog = backlog::read(&**session, schema, name, limit).await?;
+        let waiting = session.query_one(&schema.sql(WAITING), &[&name, &limit]).await?;
+        Ok::<_, tokio_postgres::Error>((backlog.pending, waiting.try_get(0)?))
     };
     match tokio::time::timeout(LEFT_TIMEOUT, counted).await {
-        Ok(Ok(backlog)) => match backlog.pending {
-            0 => "nothing pending".to_owned(),
-            1 => "1 row pending".to_owned(),
-            rows if rows > LEFT_ROWS_MAX => format!("more than {LEFT_ROWS_MAX} rows pending"),
-            rows => format!("{rows} rows pending"),
-        },
+        Ok(Ok(rows)) => in_words(rows),
         Ok(Err(_)) | Err(_) => "not known what is pending".to_owned(),
+    }
+}
+
+fn in_words((pending, waiting): (i64, i64)) -> String {
+    let pending = match pending {
+        0 => "nothing pending".to_owned(),
+        1 => "1 row pending".to_owned(),
+        rows if rows > LEFT_ROWS_MAX => format!("more than {LEFT_ROWS_MAX} rows pending"),
+        rows => format!("{rows} rows pending"),
+    };
+    match waiting {
+        0 => pending,
+        rows if rows > LEFT_ROWS_MAX => format!("{pending}, more than {LEFT_ROWS_MAX} in retry"),
+        rows => format!("{pending}, {rows} in retry"),
     }
 }
 

@@ -122,14 +122,14 @@ async fn replay(rig: &Rig, choice: &[&str]) {
         let arguments = [&["replay", "--target", target, "--reason", "the proof"], choice].concat();
         // A fault may end the backend of this very command. It is given again: a replay of a replay
         // changes nothing for the consumers.
-        until("a replay that no fault ends", async || {
+        let replayed = until("a replay that no fault ends", async || {
             let output = command(&rig.relay, &arguments).await;
             let errors = String::from_utf8_lossy(&output.stderr);
             let ended = errors.contains("terminating connection due to administrator command");
             assert!(output.status.success() || ended, "outbox-relay replay: {errors}");
             output.status.success().then_some(())
-        })
-        .await;
+        });
+        Box::pin(replayed).await;
     }
 }
 

@@ -65,7 +65,9 @@ fn addition(kind: &str, row: &Row) -> Result<Finding, Error> {
     let (name, quoted, table) = (text("name")?, text("quoted")?, text("table")?);
     Ok(Finding::warn(
         SUBJECT,
-        format!("{kind} {name} on {table} runs in the relay's own statements, and may refuse them"),
+        format!(
+            "{kind} {name} on {table} runs in the relay's own statements, and may refuse or drop them"
+        ),
         format!("DROP {} {quoted} ON {table}, unless it cannot fail", kind.to_uppercase()),
     ))
 }

@@ -10,8 +10,11 @@ use super::known::Kind;
 use crate::target::{Event, Reaction, Refusal, Ticket, Trouble};
 
 /// Why nothing is sent to such an exchange, and what the operator can do.
-pub(super) const DELAYS: &str = "the exchange delays messages (x-delayed-message), and returns what \
-     it delivers later: it does not support `mandatory`; set mandatory = false on the route";
+pub(super) const DELAYS: &str = "the message has an x-delay header and came back: the exchange delays \
+     messages (x-delayed-message) and delivers it later all the same, or no queue is bound and this \
+     user may not ask for the exchange's type; hint: set mandatory = false on the route if the \
+     exchange delays; else bind a queue, grant the user the permission to configure the exchange, \
+     and release the destination";
 
 /// The refusals that wait for the exchange's type.
 #[derive(Debug, Default)]

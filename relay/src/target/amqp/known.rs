@@ -212,6 +212,10 @@ impl Known {
 
     /// What was asked about the exchange.
     pub(super) fn kind(&self, exchange: &str) -> Option<Kind> {
+        if exchange.is_empty() {
+            // The default exchange is a direct one.
+            return Some(Kind::Ordinary);
+        }
         self.kinds.get(exchange).copied()
     }
 

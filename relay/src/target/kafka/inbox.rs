@@ -120,7 +120,7 @@ impl ClientContext for Inbox {
         if code == Code::Fatal {
             return self.broken(format!("the producer failed: {reason}"));
         }
-        let refused = Refused::of(code);
+        let refused = Refused::of(code, reason);
         let mut news = self.news();
         // A refused password says more than the lost connection that follows it.
         if refused.is_some() || news.trouble.as_ref().is_none_or(|told| told.refused.is_none()) {

@@ -23,8 +23,14 @@ pub(super) enum Refused {
 
 impl Refused {
     /// `None` = an outage.
-    pub(super) fn of(code: Code) -> Option<Self> {
+    pub(super) fn of(code: Code, reason: &str) -> Option<Self> {
         match code {
+            // With TLS 1.3 a broker refuses the relay's certificate only after the handshake.
+            Code::BrokerTransportFailure
+                if reason.contains("SSL routines") && reason.contains("alert") =>
+            {
+                Some(Self::Tls)
+            }
             Code::Authentication
             | Code::SaslAuthenticationFailed
             | Code::UnsupportedSASLMechanism
@@ -119,8 +125,11 @@ mod tests {
             (Code::OperationTimedOut, None),
             (Code::ThrottlingQuotaExceeded, None),
         ] {
-            assert_eq!(Refused::of(code), expected, "{code}");
+            assert_eq!(Refused::of(code, "Receive failed: Broken pipe"), expected, "{code}");
         }
+        let alert = "Receive failed: error:0A00045C:SSL routines::tlsv13 alert certificate \
+                     required: SSL alert number 116";
+        assert_eq!(Refused::of(Code::BrokerTransportFailure, alert), Some(Refused::Tls));
     }
 
     #[test]
