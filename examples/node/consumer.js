@@ -43,10 +43,12 @@ async function pay(client, body) {
 
 /** Text, or undefined for bytes that are none: two of those would look alike. */
 function text(bytes) {
-  // A header that is given more than once is an array, and each of its values may be null.
-  const first = Array.isArray(bytes) ? bytes[0] : bytes
-  if (first === undefined || first === null) return undefined
-  const buffer = Buffer.from(first)
+  // A header that is given more than once is an array, and each of its values may be null. Under a
+  // name like `constructor` kafkajs puts what every object inherits into it as well.
+  const readable = (one) => Buffer.isBuffer(one) || typeof one === 'string'
+  const value = (Array.isArray(bytes) ? bytes : [bytes]).find(readable)
+  if (value === undefined) return undefined
+  const buffer = Buffer.from(value)
   const decoded = buffer.toString()
   return Buffer.from(decoded).equals(buffer) ? decoded : undefined
 }
@@ -150,7 +152,7 @@ function parkingName(message, verdict, reason) {
 
 /** Does what is to be done with a message: the decision, and the number of failed attempts. */
 async function attempt(message, record) {
-  const told = `message_id=${JSON.stringify(message)} correlation_id=${text(record.message.headers?.correlation_id)}`
+  const told = `message_id=${JSON.stringify(message)} correlation_id=${JSON.stringify(text(record.message.headers?.correlation_id))}`
   try {
     const { verdict, reason } = await processOnce(message, record.message.value)
     if (verdict === 'fresh') {

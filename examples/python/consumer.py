@@ -164,7 +164,7 @@ def pause(connection, seconds):
 
 def attempt(db, message, properties, body):
     """Does what is to be done with a message: the decision, and the number of failed attempts."""
-    told = f"message_id={message!r} correlation_id={properties.correlation_id}"
+    told = f"message_id={message!r} correlation_id={properties.correlation_id!r}"
     try:
         verdict, reason = process(db, message, properties, body)
     except BUSY as error:

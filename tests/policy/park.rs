@@ -122,3 +122,27 @@ async fn i7_a_missing_topic_delays_nobody_else() {
     })
     .await;
 }
+
+/// GIVEN a trigger that drops what is set aside WHEN a row has to wait THEN it is not settled, and the
+/// reason names the trigger's table; without the trigger it waits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_trigger_that_drops_rows_settles_nothing() {
+    let stage = Stage::new(Database::create().await).await;
+    let stage = stage.with_amqp(&Services::amqp(), QueueKind::Classic).await;
+    let orders = stage.exchange().to_owned();
+    let stage = route(stage, "amqp", &orders, &unique());
+    let session = stage.session().await;
+    let trigger = "CREATE FUNCTION public.drop_row() RETURNS trigger LANGUAGE plpgsql
+                       AS 'BEGIN RETURN NULL; END';
+                   CREATE TRIGGER drops BEFORE INSERT ON outbox.retry
+                       FOR EACH ROW EXECUTE FUNCTION public.drop_row()";
+    session.run(trigger).await;
+    session.run("INSERT INTO outbox.message (topic) VALUES ('stock.moved')").await;
+    let relay = RelayProcess::start(&stage.config).await;
+    relay.wait_logged("a trigger on outbox.retry or outbox.dead drops rows").await;
+    let settled = "SELECT count(*) FROM outbox.ledger WHERE settled @> 1::bigint";
+    assert_eq!(session.count(settled).await, 0, "{}", relay.log());
+    session.run("DROP TRIGGER drops ON outbox.retry").await;
+    wait_parked(&session, 1).await;
+    assert!(relay.terminate().await.success());
+}

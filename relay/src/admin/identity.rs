@@ -121,10 +121,8 @@ pub async fn keep(
     let (transaction, place) = begin(client, schema).await?;
     let outbox_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.try_get(0)?;
     transaction.execute(&schema.sql(KEEP), &[]).await?;
-    // Nothing was moved: what the ledgers know of the sequence is still true.
-    if place.moved().is_some() {
-        transaction.execute(&schema.sql(FORGET_FILE), &[]).await?;
-    }
+    // Also where nothing was moved: a restore of the data alone brings ledgers of another sequence.
+    transaction.execute(&schema.sql(FORGET_FILE), &[]).await?;
     let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
     let Place { noted: former_place, present: place } = place;
     let (released_rows, advanced_to) = settle_overlap(&transaction, schema, dry_run).await?;

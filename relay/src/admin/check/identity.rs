@@ -4,6 +4,7 @@ use tokio_postgres::{Client, Error};
 
 use super::Finding;
 use crate::schema::Schema;
+use crate::schema::identity::Stamp;
 
 // Not through pg_sequences, which hides what the role may not read.
 const IDENTITY: &str = "
@@ -15,6 +16,10 @@ LEFT JOIN pg_depend ON refobjid = message.oid AND refobjsubid = attnum
      AND classid = 'pg_class'::regclass AND refclassid = 'pg_class'::regclass AND deptype = 'i'
 LEFT JOIN pg_sequence ON seqrelid = pg_depend.objid
 WHERE nspname = $1 AND relname = 'message'";
+
+// The file of the sequence that the ledgers were written for, as a start compares it.
+const RESTARTED: &str = "
+SELECT string_agg(target, ', ' ORDER BY target) FROM outbox.ledger WHERE identity <> $1";
 
 pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding>, Error> {
     let row = client.query_one(IDENTITY, &[&schema.name()]).await?;
@@ -61,6 +66,15 @@ pub(super) async fn look(client: &Client, schema: &Schema) -> Result<Vec<Finding
             "identity",
             "message.id has CYCLE: ids would be drawn twice",
             alter("SET NO CYCLE"),
+        ));
+    }
+    let stamp = Stamp::read(client, schema).await?;
+    let restarted = client.query_one(&schema.sql(RESTARTED), &[&stamp.text()]).await?;
+    if let Some(targets) = restarted.try_get::<_, Option<String>>(0)? {
+        found.push(Finding::fail(
+            "identity",
+            format!("it was restarted or altered, or restored, since the ledger of {targets} was written: its pipeline does not lead"),
+            "after a restore `outbox-relay identity keep`; else let ids continue above every id that was drawn, then `outbox-relay ledger rebuild`",
         ));
     }
     if found.is_empty() {
