@@ -73,6 +73,13 @@ async fn every_limit_is_waited_for_and_every_mistake_names_its_remedy() {
             "set_user_limits",
         ),
         (
+            // All that a connection needs are opened at once: a limit is not found later.
+            &["set_user_limits", "u", r#"{"max-channels": 2}"#],
+            &["clear_user_limits", "u", "max-channels"],
+            "maximum allowed user limit of (2)",
+            "set_user_limits",
+        ),
+        (
             &["set_vhost_limits", "-p", "v", r#"{"max-queues": 0}"#],
             &["clear_vhost_limits", "-p", "v"],
             "queue limit in vhost",

@@ -64,6 +64,9 @@ pub(super) struct Connection {
     frame_bytes_max: usize,
     /// For questions whose answer may end a channel, as about the fence.
     watcher: Channel,
+    /// The side channel, until it is taken. It is opened with the others, so that a limit of channels
+    /// is found while connecting, and not each time it is needed.
+    side: Option<Channel>,
     /// With a fence.
     watch: Option<Watch>,
 }
@@ -180,13 +183,15 @@ impl Connection {
             ConnectionProperties::default().with_connection_name(CONNECTION_NAME.into()),
         )
         .await?;
-        let channel = connection.create_channel().await?;
-        let (confirming, watcher) = tokio::join!(
-            channel.confirm_select(ConfirmSelectOptions::default()),
+        let (channel, watcher, side) = tokio::try_join!(
+            connection.create_channel(),
+            connection.create_channel(),
             connection.create_channel()
-        );
-        confirming?;
-        let watcher = watcher?;
+        )?;
+        tokio::try_join!(
+            channel.confirm_select(ConfirmSelectOptions::default()),
+            side.confirm_select(ConfirmSelectOptions::default())
+        )?;
         let status = connection.status().clone();
         let notices = Box::pin(connection.events_listener());
         let frame_bytes_max = connection.configuration().frame_max() as usize;
@@ -202,8 +207,14 @@ impl Connection {
             thread,
             frame_bytes_max,
             watcher,
+            side: Some(side),
             watch,
         })
+    }
+
+    /// The side channel that was opened with the connection; once.
+    pub(super) fn take_side(&mut self) -> Option<Channel> {
+        self.side.take()
     }
 
     /// Opens further channels.
@@ -275,9 +286,9 @@ impl Connection {
     ///
     /// Cancel safety: a dropped future cuts the connection.
     pub(super) async fn farewell(self) {
-        let Self { socket, channel, opener, watcher, watch, mut thread, .. } = self;
+        let Self { socket, channel, opener, watcher, side, watch, mut thread, .. } = self;
         // The last handles: lapin closes the channels and the connection, and its thread ends.
-        drop((channel, opener, watcher, watch));
+        drop((channel, opener, watcher, side, watch));
         let ended = async { while thread.join_next().await.is_some() {} };
         if tokio::time::timeout(FAREWELL_TIMEOUT, ended).await.is_err() {
             socket.0.cut();
@@ -290,9 +301,9 @@ impl Connection {
     ///
     /// Cancel safety: the socket is cut before the first await.
     pub(super) async fn close(self) {
-        let Self { socket, channel, opener, watcher, watch, mut thread, .. } = self;
+        let Self { socket, channel, opener, watcher, side, watch, mut thread, .. } = self;
         socket.0.cut();
-        drop((channel, opener, watcher, watch));
+        drop((channel, opener, watcher, side, watch));
         while thread.join_next().await.is_some() {}
     }
 

@@ -8,8 +8,8 @@ use crate::target::Submission;
 /// Exchanges that are asked about at a time. A message of one more is refused, and is tried later.
 const EXCHANGES_MAX: usize = 64;
 
-/// Messages that wait. More of them make the whole channel wait while few exchanges are asked about,
-/// for that takes a millisecond; in a flood of missing exchanges they are refused instead.
+/// Messages that wait. One more makes the whole channel wait if its own exchange is being asked about,
+/// or few are, for that takes a millisecond; in a flood of missing exchanges it is refused instead.
 const MESSAGES_MAX: usize = 500;
 
 /// What became of a message that should wait.
@@ -73,6 +73,10 @@ impl Looking {
         let exchanges_max = self.exchanges_max << u32::from(submission.probe);
         if !asked && self.asked.len() >= exchanges_max {
             return Entry::Refused(submission);
+        }
+        if asked && self.messages.len() >= self.messages_max {
+            // Its answer is on the way.
+            return Entry::Full(submission);
         }
         match self.wait_behind(submission) {
             Entry::Waits if !asked => {
@@ -154,7 +158,7 @@ mod tests {
         for _ in EXCHANGES_MAX..MESSAGES_MAX {
             assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Waits));
         }
-        assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Refused(_)));
+        assert!(matches!(looking.wait_for("0", submission(1, None)), Entry::Full(_)));
         assert!(matches!(looking.wait_behind(submission(1, None)), Entry::Refused(_)));
     }
 

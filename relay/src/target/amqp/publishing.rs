@@ -56,9 +56,9 @@ pub(super) struct Publishing {
 }
 
 impl Publishing {
-    pub(super) fn on(connection: Connection, rules: &Rules) -> Self {
+    pub(super) fn on(mut connection: Connection, rules: &Rules) -> Self {
         Self {
-            side: Side::new(connection.opener()),
+            side: Side::new(connection.opener(), connection.take_side()),
             connection,
             waiting: VecDeque::new(),
             looking: Looking::new(2 * rules.on_wire_max),
@@ -210,7 +210,7 @@ impl Publishing {
             self.connection.cut();
             self.waiting.clear();
             self.unseen = Unseen::default();
-            self.side = Side::new(self.connection.opener());
+            self.side = Side::new(self.connection.opener(), None);
             events.push(Event::Broken(broken));
         }
         if events.len() > before { Poll::Ready(()) } else { Poll::Pending }

@@ -94,6 +94,10 @@ fn kind(error: &Error) -> Kind {
 /// Whether a refusal is about a number that has been reached. RabbitMQ names the virtual host and
 /// the user first, in quotes, and either may be called as it likes: what counts stands after them.
 fn is_limit(text: &str) -> bool {
+    // "vhost NAME not found" has no quotes.
+    if text.ends_with(" not found") {
+        return false;
+    }
     let said = text.rsplit('\'').next().unwrap_or(text);
     ["limit (", "limit of (", "channel_max ("].iter().any(|words| said.contains(words))
 }
@@ -189,7 +193,9 @@ mod tests {
             let text = format!("NOT_ALLOWED - access to vhost '{vhost}' refused for user 'u'");
             assert_eq!(kind_of(530, &text), Kind::Vhost, "{text}");
         }
-        assert_eq!(kind_of(530, "NOT_ALLOWED - vhost nope not found"), Kind::Vhost);
+        for text in ["vhost nope not found", "vhost nope limit (3) is reached not found"] {
+            assert_eq!(kind_of(530, &format!("NOT_ALLOWED - {text}")), Kind::Vhost);
+        }
         assert_eq!(kind_of(403, "ACCESS_REFUSED - access to vhost 'v' refused"), Kind::Vhost);
         assert_eq!(kind_of(402, "INVALID_PATH - no such vhost"), Kind::Vhost);
     }

@@ -117,10 +117,11 @@ pub(super) struct Side {
 }
 
 impl Side {
-    pub(super) fn new(opener: Opener) -> Self {
+    /// `channel` is one in confirm mode that nothing else uses; without it one is opened when needed.
+    pub(super) fn new(opener: Opener, channel: Option<Channel>) -> Self {
         Self {
             opener,
-            channel: None,
+            channel,
             looks: VecDeque::new(),
             probes: VecDeque::new(),
             work: None,
