@@ -62,6 +62,10 @@ fn a_database_url_with_an_unknown_parameter() {
 
 #[test]
 fn a_database_url_with_a_parameter_that_is_a_key() {
+    assert_snapshot!(refused(&format!("[database]\nurl = \"postgres://relay@db/app?sslmode=require\"\n{AMQP}")), @r#"
+    relay.toml:2:7: database.url = "postgres://…": holds the parameter sslmode, which has a key of its own
+    hint: take it out of the url and set database.tls.mode
+    "#);
     assert_snapshot!(refused(&format!("[database]\nurl = \"postgres://relay@db/app?sslcert=client.crt\"\n{AMQP}")), @r#"
     relay.toml:2:7: database.url = "postgres://…": holds the parameter sslcert, which has a key of its own
     hint: take it out of the url and set database.tls.cert_file

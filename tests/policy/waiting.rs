@@ -260,7 +260,7 @@ async fn a_destination_that_is_back_is_told_from_a_route_that_is_wrong() {
     missing.declare_queue(QueueKind::Classic, "#").await.unwrap();
     let relay = RelayProcess::start(&wrong).await;
     // One row of each key waits for the route; the others are due, behind it.
-    let waits = "destination = 'route 1 (topic \"*\"): headers.h is absent'";
+    let waits = "class = 'parked' AND destination = 'route 1 (topic \"*\"): headers.h is absent'";
     wait_retry(&session, waits, 4).await;
     assert_nobody_blamed(&session).await;
     assert!(relay.terminate().await.success());

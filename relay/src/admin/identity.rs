@@ -91,19 +91,8 @@ pub async fn renew(
     let former_id = transaction.query_one(&schema.sql(FORMER), &[]).await?.try_get(0)?;
     let outbox_id = transaction.query_one(&schema.sql(RENEW), &[]).await?.try_get(0)?;
     transaction.execute(&schema.sql(FORGET), &[]).await?;
-    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
-    let Place { noted: former_place, present: place } = place;
-    let (released_rows, advanced_to) = settle_overlap(&transaction, schema, dry_run).await?;
-    let identity = Identity {
-        former_id,
-        outbox_id,
-        former_place,
-        place,
-        doorbell,
-        released_rows,
-        advanced_to,
-    };
-    finish(transaction, schema, "identity renew", identity, decision, dry_run).await
+    let ids = (former_id, outbox_id);
+    finish(transaction, schema, "identity renew", ids, place, decision, dry_run).await
 }
 
 /// Keeps the outbox's id in the place where the outbox is now: it is the original, which was moved.
@@ -123,19 +112,8 @@ pub async fn keep(
     transaction.execute(&schema.sql(KEEP), &[]).await?;
     // Also where nothing was moved: a restore of the data alone brings ledgers of another sequence.
     transaction.execute(&schema.sql(FORGET_FILE), &[]).await?;
-    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
-    let Place { noted: former_place, present: place } = place;
-    let (released_rows, advanced_to) = settle_overlap(&transaction, schema, dry_run).await?;
-    let identity = Identity {
-        former_id: outbox_id,
-        outbox_id,
-        former_place,
-        place,
-        doorbell,
-        released_rows,
-        advanced_to,
-    };
-    finish(transaction, schema, "identity keep", identity, decision, dry_run).await
+    let ids = (outbox_id, outbox_id);
+    finish(transaction, schema, "identity keep", ids, place, decision, dry_run).await
 }
 
 async fn begin<'c>(
@@ -167,36 +145,31 @@ async fn refuse_in_use(transaction: &Transaction<'_>, schema: &Schema) -> Result
     Ok(())
 }
 
-/// The restore may have left the sequence behind the ledgers. From here on nothing compares them: the
-/// ledgers have just forgotten which sequence they were written for.
-async fn settle_overlap(
-    transaction: &Transaction<'_>,
-    schema: &Schema,
-    dry_run: bool,
-) -> Result<(i64, Option<i64>), AdminError> {
-    let released_rows = overlap::release(transaction, schema).await?;
-    let advanced_to = overlap::behind(transaction, schema, !dry_run).await?;
-    Ok((released_rows, advanced_to))
-}
-
+/// What both have in common, once the outbox has its id and the ledgers have forgotten which sequence
+/// they were written for: from here on nothing compares the two, and a restore may have left the
+/// sequence behind.
 async fn finish(
     transaction: Transaction<'_>,
     schema: &Schema,
     command: &str,
-    identity: Identity,
+    (former_id, outbox_id): (Uuid, Uuid),
+    place: Place,
     decision: &Decision<'_>,
     dry_run: bool,
 ) -> Result<Identity, AdminError> {
-    let Identity { former_id, outbox_id, former_place, place, .. } = &identity;
+    let doorbell = transaction.query_one(&schema.sql(DOORBELL), &[]).await?.try_get(0)?;
+    let released_rows = overlap::release(&transaction, schema).await?;
+    let advanced_to = overlap::behind(&transaction, schema, !dry_run).await?;
+    let Place { noted: former_place, present: place } = place;
     let decided = Decided {
         command_id: Uuid::now_v7(),
         command,
         target: None,
         filter: &Filter {
-            former_id: *former_id,
-            outbox_id: *outbox_id,
+            former_id,
+            outbox_id,
             former_place: former_place.as_deref(),
-            place,
+            place: &place,
         },
         rows: 0,
         ids: RangeSet::new(),
@@ -204,5 +177,5 @@ async fn finish(
     };
     decision::record_always(&transaction, schema, decided, decision).await?;
     end(transaction, dry_run).await?;
-    Ok(identity)
+    Ok(Identity { former_id, outbox_id, former_place, place, doorbell, released_rows, advanced_to })
 }
