@@ -222,12 +222,20 @@ async fn i7_a_row_that_fits_into_no_queue_delays_nobody() {
         "\"200ms\"",
     );
     let session = stage.session().await;
-    let write = "INSERT INTO outbox.message (topic, payload)
-                 SELECT 'order.placed', convert_to(repeat('x', CASE n WHEN 1 THEN 20000 ELSE 1 END), 'UTF8')
-                 FROM generate_series(1, 51) AS n";
-    session.run(write).await;
+    let write = async |bytes: usize, rows: usize| {
+        let insert = format!(
+            "INSERT INTO outbox.message (topic, payload)
+             SELECT 'order.placed', convert_to(repeat('x', {bytes}), 'UTF8')
+             FROM generate_series(1, {rows})"
+        );
+        session.run(&insert).await;
+    };
+    write(20_000, 1).await;
     let there = Consumer::start(Destination::Amqp(queue));
     let relay = RelayProcess::start(&stage.config).await;
+    // Only then: what is in flight with it arrives in any case.
+    wait_parked(&session, 1).await;
+    write(1, ROWS).await;
     there.wait_received(ROWS).await;
     wait_parked(&session, 1).await;
     assert_nobody_blamed(&session).await;
